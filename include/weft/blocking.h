@@ -1,0 +1,40 @@
+/*
+ * The blocking pool: threads for calls that block (a synchronous library, a file, a resolver).
+ *
+ * The pool grows with the calls that are waiting, up to WEFT_BLOCKING_MAX, and shrinks after
+ * WEFT_BLOCKING_KEEPALIVE_MS without work.
+ */
+#ifndef WEFT_BLOCKING_H
+#define WEFT_BLOCKING_H
+
+#include <weft/base.h>
+
+WEFT_BEGIN_DECLS
+
+/*
+ * Call fn(arg) on a pool thread and return its result; the task parks meanwhile.
+ *
+ * If the task is cancelled, or a deadline passes, before the call has started, the call is removed and
+ * -ECANCELED or -ETIMEDOUT returned; once it runs, it is waited for and its result returned (`arg` may live in
+ * the caller's frame).
+ * Returns -EAGAIN if the pool's queue is full or no thread can be had, -ESHUTDOWN when the runtime is
+ * stopping, -EPERM outside a task. Task; suspension point.
+ */
+WEFT_API intptr_t weft_blocking(weft_fn *fn, void *arg);
+
+/*
+ * As weft_blocking, but a call that is running when the task is cancelled or its deadline passes is abandoned:
+ * the wait ends at once, and `orphan(result, arg)` (may be NULL) runs on the pool thread when the call ends.
+ */
+WEFT_API intptr_t weft_blocking_abandonable(weft_fn *fn, void *arg, void (*orphan)(intptr_t result, void *arg));
+
+/*
+ * Call fn(arg) on a pool thread and return a task handle for it: for weft_await, weft_cancel (removes it if it
+ * has not started; a running call goes on) and weft_detach. NULL if memory ran out, the pool's queue is full,
+ * the runtime is stopping, or outside a task. Not a suspension point.
+ */
+WEFT_API weft_task *weft_spawn_blocking(weft_fn *fn, void *arg) WEFT_NODISCARD;
+
+WEFT_END_DECLS
+
+#endif
