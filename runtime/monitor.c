@@ -1,0 +1,245 @@
+/*
+ * The monitor thread (monitor.h).
+ *
+ * It ticks about every millisecond while some worker runs, more slowly when it finds all of them asleep, and after
+ * a while of that stops ticking: `wanted` goes to 0 and it sleeps without a time-out. A worker that begins to run
+ * looks at `wanted`, after a full fence, and the monitor looks at the workers once more after it set it to 0, also
+ * after a full fence: one of the two sees the other.
+ */
+#include "runtime/monitor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <weft/time.h>
+
+#include "runtime/clock.h"
+#include "runtime/debug.h"
+#include "runtime/futex.h"
+#include "runtime/runtime.h"
+
+enum {
+    TICK_NS = 1000 * 1000,       /* a backlog behind a long task waits at most so long for another worker */
+    SLOWEST_TICK_NS = 4 * TICK_NS,
+    QUIET_TICKS = 12,            /* all asleep in so many ticks: stop ticking */
+    NAME_NS = 100 * 1000 * 1000, /* with the take-over off, debug mode names a task stuck for so long */
+};
+
+/* What was seen of a worker. */
+struct weft__watch {
+    uint64_t dispatches;
+    int64_t maintained_at;
+    int64_t since; /* it has not moved since then */
+    bool named;
+};
+
+static bool is_asleep(const struct weft__worker *worker)
+{
+    return atomic_load_explicit(&worker->state, memory_order_relaxed) == WEFT__SLEEPING;
+}
+
+/* Dispatches show that tasks take turns, maintained_at that one task awaits others in place. */
+static bool has_moved(struct weft__watch *watch, const struct weft__worker *worker)
+{
+    uint64_t dispatches = atomic_load_explicit(&worker->dispatches, memory_order_relaxed);
+    int64_t maintained_at = atomic_load_explicit(&worker->maintained_at, memory_order_relaxed);
+    bool moved = dispatches != watch->dispatches || maintained_at != watch->maintained_at;
+
+    watch->dispatches = dispatches;
+    watch->maintained_at = maintained_at;
+    return moved;
+}
+
+static bool has_backlog(const struct weft__worker *worker)
+{
+    return weft__queue_count(&worker->queue) > 0 || !weft__inbox_is_empty(&worker->inbox);
+}
+
+static const char *running_name(const struct weft__worker *worker)
+{
+    const weft_task *task = atomic_load_explicit(&worker->running, memory_order_relaxed);
+
+    return task && task->extra && task->extra->name[0] ? task->extra->name : "(no name)";
+}
+
+static void name_stuck(struct weft__watch *watch, const struct weft__worker *worker, int64_t now, const char *what)
+{
+    if (watch->named || !worker->runtime->config.debug)
+        return;
+    watch->named = true;
+    weft__say("worker %u has been stuck in task '%s' (%p) for %lld ms%s. Blocking calls belong into weft_blocking, "
+              "long computations should call weft_yield.",
+              worker->index, running_name(worker), (void *)atomic_load(&worker->running),
+              (long long)((now - watch->since) / 1000000), what);
+}
+
+/*
+ * Hand a stuck worker to a spare thread. The spare is there before the worker is touched, so nothing can fail half
+ * way. From the moment `lost` is set, the old driver goes on as a thread outside the runtime.
+ */
+static bool take_over(weft_runtime *runtime, struct weft__worker *worker)
+{
+    struct weft__driver *spare = weft__runtime_take_spare(runtime);
+    struct weft__driver *stuck;
+
+    if (!spare)
+        return false;
+    if (!weft__seize(worker)) {
+        weft__runtime_return_spare(spare);
+        return false;
+    }
+    stuck = worker->driver;
+    /* release: pairs with the acquire in weft__enter_revoked; `revoked` stays set */
+    atomic_store_explicit(&stuck->lost, true, memory_order_release);
+    weft__runtime_give_worker(spare, worker);
+    weft__lock_leave(&worker->seize_lock);
+    atomic_fetch_add_explicit(&runtime->takeovers, 1, memory_order_relaxed);
+    return true;
+}
+
+static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft__worker *worker, int64_t now)
+{
+    int64_t takeover = runtime->config.takeover_us * 1000;
+    int64_t stuck;
+
+    if (has_moved(watch, worker)) {
+        watch->since = now;
+        watch->named = false;
+        return;
+    }
+    stuck = now - watch->since;
+    if (has_backlog(worker) && weft__idle_any(&runtime->idle))
+        weft__wake_searcher(runtime);
+    if (takeover == 0) {
+        if (stuck >= NAME_NS)
+            name_stuck(watch, worker, now, " (the take-over is off)");
+        return;
+    }
+    if (stuck < takeover)
+        return;
+    if (has_backlog(worker) || atomic_load_explicit(&worker->used, memory_order_relaxed)) {
+        name_stuck(watch, worker, now, "; a spare thread takes over its other tasks");
+        if (take_over(runtime, worker))
+            watch->since = now;
+    } else if (stuck >= NAME_NS) {
+        name_stuck(watch, worker, now, "");
+    }
+}
+
+/* True: some worker runs, or the pool has work that waits. */
+static bool tick(weft_runtime *runtime)
+{
+    int64_t now = weft__clock_now();
+    bool busy = weft__pool_tick(runtime->pool);
+
+    for (uint32_t i = 0; i < runtime->worker_count; i++) {
+        struct weft__worker *worker = &runtime->workers[i];
+
+        if (is_asleep(worker)) {
+            runtime->monitor.watches[i].since = now;
+            continue;
+        }
+        busy = true;
+        check(runtime, &runtime->monitor.watches[i], worker, now);
+    }
+    return busy;
+}
+
+static bool all_asleep(const weft_runtime *runtime)
+{
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
+        if (!is_asleep(&runtime->workers[i]))
+            return false;
+    return true;
+}
+
+/* Stop ticking until somebody wants it. */
+static void rest(weft_runtime *runtime)
+{
+    _Atomic uint32_t *wanted = &runtime->monitor.wanted;
+
+    atomic_store_explicit(wanted, 0, memory_order_relaxed);
+    /* Full fence: pairs with the one in weft__monitor_wanted. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (all_asleep(runtime) && !weft__pool_tick(runtime->pool))
+        while (atomic_load_explicit(wanted, memory_order_acquire) == 0)
+            weft__futex_wait(wanted, 0, INT64_MAX);
+    atomic_store_explicit(wanted, 1, memory_order_relaxed);
+}
+
+static int64_t first_tick(const weft_runtime *runtime)
+{
+    int64_t half = runtime->config.takeover_us * 500;
+
+    return half > 0 && half < TICK_NS ? half : TICK_NS;
+}
+
+static void *monitor_main(void *arg)
+{
+    weft_runtime *runtime = arg;
+    int64_t length = first_tick(runtime);
+    unsigned quiet = 0;
+
+    pthread_setname_np(pthread_self(), "weft-monitor");
+    while (!atomic_load_explicit(&runtime->halting, memory_order_acquire)) {
+        if (tick(runtime)) {
+            length = first_tick(runtime);
+            quiet = 0;
+        } else if (++quiet < QUIET_TICKS) {
+            length = length * 2 < SLOWEST_TICK_NS ? length * 2 : SLOWEST_TICK_NS;
+        } else {
+            rest(runtime);
+            length = first_tick(runtime);
+            quiet = 0;
+        }
+        /* A plain timed sleep on a word that only the end changes. */
+        weft__futex_wait(&runtime->halting, 0, weft__clock_after(length));
+    }
+    return NULL;
+}
+
+void weft__monitor_wanted(weft_runtime *runtime)
+{
+    _Atomic uint32_t *wanted = &runtime->monitor.wanted;
+
+    /* Full fence: the caller's state was stored before; pairs with the one in rest. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (__builtin_expect(atomic_load_explicit(wanted, memory_order_relaxed) != 0, 1))
+        return;
+    if (atomic_exchange_explicit(wanted, 1, memory_order_release) == 0)
+        weft__futex_wake(wanted, 1);
+}
+
+int weft__monitor_start(weft_runtime *runtime)
+{
+    struct weft__monitor *monitor = &runtime->monitor;
+    sigset_t all, before;
+    int rc;
+
+    monitor->watches = calloc(runtime->worker_count, sizeof *monitor->watches);
+    if (!monitor->watches)
+        return -ENOMEM;
+    atomic_store_explicit(&monitor->wanted, 1, memory_order_relaxed);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&monitor->thread, NULL, monitor_main, runtime);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        free(monitor->watches);
+        monitor->watches = NULL;
+    }
+    return -rc;
+}
+
+void weft__monitor_stop(weft_runtime *runtime)
+{
+    struct weft__monitor *monitor = &runtime->monitor;
+
+    if (!monitor->watches)
+        return;
+    weft__futex_wake(&runtime->halting, INT32_MAX);
+    weft__monitor_wanted(runtime);
+    pthread_join(monitor->thread, NULL);
+    free(monitor->watches);
+    monitor->watches = NULL;
+}

@@ -1,0 +1,484 @@
+/*
+ * The event loop and the table of descriptors (poller.h).
+ *
+ * Why no wake-up is lost: a waiter puts itself into the entry's list under the entry's lock, after looking at
+ * `ready` under the same lock; an event sets `ready` and empties the list under that lock. A descriptor is added
+ * to epoll once; adding reports what is ready at that moment, so nothing that came before is missed.
+ */
+#include "runtime/poller.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/clock.h"
+#include "runtime/worker.h"
+
+enum {
+    FD_CHUNK = 1024,   /* entries; 64 KiB */
+    FD_CHUNKS = 1024,  /* a million descriptors: the kernel's default fs.nr_open */
+    MOVE_AFTER = 16,   /* waits in a row from another worker before a descriptor moves there (1.7 µs) */
+    READY_BATCH = 16,
+};
+
+#define WAKEUP_DATA UINT64_MAX
+
+/* One for the process: a descriptor's number means the same in all runtimes. Chunks are never freed. */
+static _Atomic(struct weft__fd *) fd_chunks[FD_CHUNKS];
+
+/* ---- epoll ---- */
+
+int weft__poller_init(struct weft__poller *poller)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = WAKEUP_DATA};
+    int rc;
+
+    poller->wakeup = -1;
+    poller->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (poller->epoll < 0)
+        goto fail;
+    poller->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (poller->wakeup < 0)
+        goto fail;
+    if (epoll_ctl(poller->epoll, EPOLL_CTL_ADD, poller->wakeup, &event) < 0)
+        goto fail;
+    return 0;
+fail:
+    rc = -errno;
+    weft__poller_free(poller);
+    return rc;
+}
+
+void weft__poller_free(struct weft__poller *poller)
+{
+    if (poller->wakeup >= 0)
+        close(poller->wakeup);
+    if (poller->epoll >= 0)
+        close(poller->epoll);
+    poller->wakeup = poller->epoll = -1;
+}
+
+void weft__poller_wake(struct weft__poller *poller)
+{
+    uint64_t one = 1;
+
+    /* Each write is an edge, whether the counter was read or not. EAGAIN: it is at its limit, after 2^64 wake-ups. */
+    while (write(poller->wakeup, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+static int64_t time_left(int64_t until)
+{
+    int64_t left = until - weft__clock_now();
+
+    return left > 0 ? left : 0;
+}
+
+static int wait_for_events(int epoll, struct epoll_event *events, int64_t until)
+{
+    static _Atomic bool only_milliseconds; /* the kernel (before 5.11) has no epoll_pwait2 */
+    int64_t left = until == 0 ? 0 : until == INT64_MAX ? -1 : time_left(until);
+
+    if (left <= 0)
+        return epoll_wait(epoll, events, WEFT__EVENTS, (int)left);
+    if (!atomic_load_explicit(&only_milliseconds, memory_order_relaxed)) {
+        struct timespec ts = {left / 1000000000, left % 1000000000};
+        long n = syscall(SYS_epoll_pwait2, epoll, events, WEFT__EVENTS, &ts, NULL, 0);
+
+        if (n >= 0 || errno != ENOSYS)
+            return (int)n;
+        atomic_store_explicit(&only_milliseconds, true, memory_order_relaxed);
+    }
+    left = (left + 999999) / 1000000;
+    return epoll_wait(epoll, events, WEFT__EVENTS, left > 60000 ? 60000 : (int)left);
+}
+
+static uint32_t bits_of(uint32_t events)
+{
+    uint32_t bits = 0;
+
+    if (events & EPOLLIN)
+        bits |= WEFT__FD_IN;
+    if (events & EPOLLOUT)
+        bits |= WEFT__FD_OUT;
+    if (events & EPOLLPRI)
+        bits |= WEFT__FD_PRI;
+    if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP))
+        bits |= WEFT__FD_HUP | WEFT__FD_IN | (events & (EPOLLERR | EPOLLHUP) ? WEFT__FD_OUT : 0);
+    return bits;
+}
+
+static void unlink_wait(struct weft__fd *entry, struct weft__wait *wait)
+{
+    if (wait->prev)
+        wait->prev->next = wait->next;
+    else
+        entry->first = wait->next;
+    if (wait->next)
+        wait->next->prev = wait->prev;
+    else
+        entry->last = wait->prev;
+}
+
+static void link_wait(struct weft__fd *entry, struct weft__wait *wait)
+{
+    wait->next = NULL;
+    wait->prev = entry->last;
+    if (entry->last)
+        entry->last->next = wait;
+    else
+        entry->first = wait;
+    entry->last = wait;
+}
+
+/* Settle up to `max` waits that ask for one of `bits`. With the lock. */
+static unsigned settle(struct weft__fd *entry, uint32_t bits, enum weft__outcome outcome, weft_task **tasks, unsigned max)
+{
+    struct weft__wait *wait = entry->first;
+    unsigned n = 0;
+
+    while (wait && n < max) {
+        struct weft__wait *next = wait->next;
+
+        if (wait->kind & bits) {
+            unlink_wait(entry, wait);
+            tasks[n++] = weft__settle(wait, outcome);
+        }
+        wait = next;
+    }
+    return n;
+}
+
+static void queue_all(weft_task **tasks, unsigned n, void (*ready)(weft_task *, void *), void *arg)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (weft__state_ready(&tasks[i]->state) == WEFT__READY_QUEUE)
+            ready(tasks[i], arg);
+}
+
+static void note(struct weft__fd *entry, uint32_t bits)
+{
+    uint32_t old = atomic_load_explicit(&entry->ready, memory_order_relaxed);
+
+    /* Only weft__fd_clear changes it without the lock. Release: pairs with weft__fd_ready. */
+    while (!atomic_compare_exchange_weak_explicit(&entry->ready, &old, (old | bits) + WEFT__FD_TICK,
+                                                  memory_order_release, memory_order_relaxed))
+        ;
+}
+
+static void handle_event(const struct epoll_event *event, void (*ready)(weft_task *, void *), void *arg)
+{
+    struct weft__fd *entry = weft__fd_entry((int)(uint32_t)event->data.u64);
+    uint32_t generation = (uint32_t)(event->data.u64 >> 32);
+    uint32_t bits = bits_of(event->events);
+    weft_task *tasks[READY_BATCH];
+    unsigned n;
+
+    do {
+        n = 0;
+        weft__lock_enter(&entry->lock);
+        if (atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation) {
+            note(entry, bits);
+            n = settle(entry, bits, WEFT__GRANTED, tasks, READY_BATCH);
+        }
+        weft__lock_leave(&entry->lock);
+        queue_all(tasks, n, ready, arg);
+    } while (n == READY_BATCH);
+}
+
+int weft__poller_wait(struct weft__poller *poller, int64_t until, struct weft__event_buffer *buffer,
+                      void (*ready)(weft_task *task, void *arg), void *arg)
+{
+    int handled = 0;
+    int n = wait_for_events(poller->epoll, buffer->events, until);
+
+    /* EINTR: as if nothing had come; the caller looks again anyway. */
+    for (int i = 0; i < n; i++) {
+        if (buffer->events[i].data.u64 == WAKEUP_DATA)
+            continue;
+        handle_event(&buffer->events[i], ready, arg);
+        handled++;
+    }
+    return handled;
+}
+
+/* ---- the table ---- */
+
+static struct weft__fd *make_chunk(unsigned index)
+{
+    struct weft__fd *none = NULL;
+    size_t size = sizeof(struct weft__fd) * FD_CHUNK;
+    struct weft__fd *chunk = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (chunk == MAP_FAILED)
+        return NULL;
+    /* release: the zeroed entries; pairs with the acquire in weft__fd_entry */
+    if (atomic_compare_exchange_strong_explicit(&fd_chunks[index], &none, chunk, memory_order_acq_rel,
+                                                memory_order_acquire))
+        return chunk;
+    munmap(chunk, size);
+    return none;
+}
+
+struct weft__fd *weft__fd_entry(int fd)
+{
+    unsigned index = (unsigned)fd / FD_CHUNK;
+    struct weft__fd *chunk;
+
+    if (index >= FD_CHUNKS)
+        return NULL;
+    chunk = atomic_load_explicit(&fd_chunks[index], memory_order_acquire);
+    if (__builtin_expect(!chunk, 0) && !(chunk = make_chunk(index)))
+        return NULL;
+    return &chunk[(unsigned)fd % FD_CHUNK];
+}
+
+static void set_flags(struct weft__fd *entry, uint32_t flags)
+{
+    atomic_store_explicit(&entry->flags, flags, memory_order_release);
+}
+
+static void add_flags(struct weft__fd *entry, uint32_t flags)
+{
+    set_flags(entry, weft__fd_flags(entry) | flags);
+}
+
+/* With the lock: whatever was known of this number is void. */
+static void reset(struct weft__fd *entry, uint32_t flags)
+{
+    atomic_fetch_add_explicit(&entry->generation, 1, memory_order_release);
+    atomic_store_explicit(&entry->ready, 0, memory_order_relaxed);
+    entry->owner = NULL;
+    entry->foreign_waits = 0;
+    set_flags(entry, flags);
+}
+
+void weft__fd_opened(int fd, uint32_t flags)
+{
+    struct weft__fd *entry = weft__fd_entry(fd);
+
+    if (!entry)
+        return;
+    weft__lock_enter(&entry->lock);
+    reset(entry, flags);
+    weft__lock_leave(&entry->lock);
+}
+
+int weft__fd_prepare(int fd, struct weft__fd *entry)
+{
+    uint32_t flags = WEFT__FD_NONBLOCK;
+    struct stat status;
+    int type, mode;
+    socklen_t length = sizeof type;
+
+    if (weft__fd_flags(entry) & WEFT__FD_NONBLOCK)
+        return 0;
+    mode = fcntl(fd, F_GETFL);
+    if (mode < 0 || (!(mode & O_NONBLOCK) && fcntl(fd, F_SETFL, mode | O_NONBLOCK) < 0) || fstat(fd, &status) < 0)
+        return -errno;
+    if (S_ISFIFO(status.st_mode))
+        flags |= WEFT__FD_STREAM;
+    else if (S_ISSOCK(status.st_mode) && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 &&
+             type == SOCK_STREAM)
+        flags |= WEFT__FD_STREAM;
+    weft__lock_enter(&entry->lock);
+    add_flags(entry, flags);
+    weft__lock_leave(&entry->lock);
+    return 0;
+}
+
+/* ---- waiting ---- */
+
+static int epoll_change(int operation, struct weft__worker *worker, int fd, uint32_t generation)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET,
+                                .data.u64 = (uint64_t)generation << 32 | (uint32_t)fd};
+
+    return epoll_ctl(worker->poller.epoll, operation, fd, &event) < 0 ? -errno : 0;
+}
+
+static void fail_waiters(struct weft__fd *entry)
+{
+    weft_task *tasks[READY_BATCH];
+    unsigned n;
+
+    do {
+        weft__lock_enter(&entry->lock);
+        n = settle(entry, WEFT__FD_BITS, WEFT__CLOSED, tasks, READY_BATCH);
+        weft__lock_leave(&entry->lock);
+        for (unsigned i = 0; i < n; i++)
+            weft__ready(tasks[i]);
+    } while (n == READY_BATCH);
+}
+
+static void mark_used(struct weft__worker *worker)
+{
+    if (!atomic_load_explicit(&worker->used, memory_order_relaxed))
+        atomic_store_explicit(&worker->used, 1, memory_order_relaxed);
+}
+
+/* The caller has set REGISTERED and the owner under the lock: it alone talks to epoll. */
+static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, struct weft__worker *worker)
+{
+    int rc;
+
+    mark_used(worker);
+    rc = epoll_change(EPOLL_CTL_ADD, worker, fd, generation);
+    /* The number was used, closed behind our back and opened again while its old registration lives on in a
+     * duplicate: it is the same file description or it would not be there. */
+    if (rc == -EEXIST)
+        rc = epoll_change(EPOLL_CTL_MOD, worker, fd, generation);
+    if (rc == 0)
+        return 0;
+    weft__lock_enter(&entry->lock);
+    set_flags(entry, (weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED) | (rc == -EPERM ? WEFT__FD_ALWAYS : 0));
+    entry->owner = NULL;
+    weft__lock_leave(&entry->lock);
+    fail_waiters(entry);
+    return rc == -EPERM ? 0 : rc;
+}
+
+/* It is waited for again and again from another worker: it follows its work there. */
+static int move(int fd, struct weft__fd *entry, uint32_t generation, struct weft__worker *from, struct weft__worker *to)
+{
+    epoll_change(EPOLL_CTL_DEL, from, fd, 0);
+    return add_to_epoll(fd, entry, generation, to);
+}
+
+/* Does the wait from `worker` need a (new) registration? With the lock; books it. *from: where it was. */
+static bool books_registration(struct weft__fd *entry, struct weft__worker *worker, struct weft__worker **from)
+{
+    *from = entry->owner;
+    if (!(weft__fd_flags(entry) & WEFT__FD_REGISTERED)) {
+        add_flags(entry, WEFT__FD_REGISTERED);
+        entry->owner = worker;
+        *from = NULL;
+        return true;
+    }
+    if (entry->owner == worker) {
+        entry->foreign_waits = 0;
+        return false;
+    }
+    if (entry->owner->runtime == worker->runtime && ++entry->foreign_waits < MOVE_AFTER)
+        return false;
+    entry->foreign_waits = 0;
+    entry->owner = worker;
+    return true;
+}
+
+static bool is_current(const struct weft__fd *entry, uint32_t generation)
+{
+    return atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
+}
+
+static int withdraw(struct weft__fd *entry, struct weft__wait *wait, int rc)
+{
+    weft__lock_enter(&entry->lock);
+    if (weft__outcome_of(wait) == WEFT__WAITING)
+        unlink_wait(entry, wait);
+    else
+        rc = 0;
+    weft__lock_leave(&entry->lock);
+    return rc;
+}
+
+/* weft_close is between forgetting the number and giving it back: a few microseconds. */
+static void wait_while_closing(const struct weft__fd *entry)
+{
+    while (weft__fd_flags(entry) & WEFT__FD_CLOSING)
+        sched_yield();
+}
+
+int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, int64_t deadline)
+{
+    struct weft__wait wait = {.task = weft__coroutine_self(), .kind = bits | WEFT__FD_HUP};
+    struct weft__worker *worker, *from;
+    bool registers;
+    int rc;
+
+    if (!wait.task)
+        return -EPERM;
+    rc = weft__fd_prepare(fd, entry);
+    if (rc < 0)
+        return rc;
+    wait_while_closing(entry);
+    worker = weft__driver()->worker;
+
+    weft__lock_enter(&entry->lock);
+    if (!is_current(entry, generation)) {
+        weft__lock_leave(&entry->lock);
+        return -EBADF;
+    }
+    registers = books_registration(entry, worker, &from);
+    if (!registers && (weft__fd_ready(entry) & (bits | WEFT__FD_HUP))) {
+        weft__lock_leave(&entry->lock);
+        return 0;
+    }
+    link_wait(entry, &wait);
+    weft__lock_leave(&entry->lock);
+
+    if (registers) {
+        rc = from ? move(fd, entry, generation, from, worker) : add_to_epoll(fd, entry, generation, worker);
+        if (rc < 0) {
+            withdraw(entry, &wait, rc);
+            return rc;
+        }
+    }
+    rc = weft__wait_deadline(&wait, deadline);
+    if (rc != 0)
+        rc = withdraw(entry, &wait, rc);
+    if (rc == 0 && weft__outcome_of(&wait) == WEFT__CLOSED && !(weft__fd_flags(entry) & WEFT__FD_ALWAYS))
+        return -EBADF;
+    return rc;
+}
+
+/* ---- closing ---- */
+
+int weft__fd_close(int fd)
+{
+    struct weft__fd *entry = weft__fd_entry(fd);
+    int rc;
+
+    if (!entry)
+        return close(fd) < 0 ? -errno : 0;
+    if (weft__fd_flags(entry) == 0) {
+        /* Never waited for: nothing to forget. */
+        weft__lock_enter(&entry->lock);
+        reset(entry, 0);
+        weft__lock_leave(&entry->lock);
+        return close(fd) < 0 && errno != EINTR ? -errno : 0;
+    }
+    weft__lock_enter(&entry->lock);
+    reset(entry, WEFT__FD_CLOSING);
+    weft__lock_leave(&entry->lock);
+    fail_waiters(entry);
+    /* On Linux the number is free again even after EINTR. */
+    rc = close(fd) < 0 && errno != EINTR ? -errno : 0;
+    weft__lock_enter(&entry->lock);
+    if (weft__fd_flags(entry) == WEFT__FD_CLOSING)
+        set_flags(entry, 0);
+    weft__lock_leave(&entry->lock);
+    return rc;
+}
+
+void weft__fd_forget_worker(const struct weft__worker *worker)
+{
+    for (unsigned index = 0; index < FD_CHUNKS; index++) {
+        struct weft__fd *chunk = atomic_load_explicit(&fd_chunks[index], memory_order_acquire);
+
+        for (unsigned i = 0; chunk && i < FD_CHUNK; i++) {
+            weft__lock_enter(&chunk[i].lock);
+            if (chunk[i].owner == worker)
+                reset(&chunk[i], weft__fd_flags(&chunk[i]) & ~(uint32_t)WEFT__FD_REGISTERED);
+            weft__lock_leave(&chunk[i].lock);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+/*
+ * The depot of task records (record.h): full magazines in a list, and slabs from which new ones are carved. Any
+ * thread, under the depot's lock. Slabs are never unmapped before the runtime ends.
+ */
+#include "runtime/record.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+/* One slab: 4096 records. Large enough that a million tasks are some 250 mappings, merged by the kernel. */
+#define SLAB_SIZE ((size_t)512 << 10)
+#define SLAB_RECORDS (SLAB_SIZE / sizeof(weft_task))
+
+struct slab {
+    struct slab *next;
+    weft_task *records;
+    uint32_t carved;
+};
+
+struct weft__depot {
+    pthread_mutex_t lock;
+    weft_task *magazines; /* first record of each; chained by prev */
+    struct slab *slabs;   /* newest first; only that one has records left to carve */
+    weft_runtime *runtime;
+};
+
+struct weft__depot *weft__depot_new(weft_runtime *runtime)
+{
+    struct weft__depot *depot = calloc(1, sizeof *depot);
+
+    if (!depot)
+        return NULL;
+    depot->runtime = runtime;
+    pthread_mutex_init(&depot->lock, NULL);
+    return depot;
+}
+
+void weft__depot_free(struct weft__depot *depot)
+{
+    if (!depot)
+        return;
+    while (depot->slabs) {
+        struct slab *slab = depot->slabs;
+
+        depot->slabs = slab->next;
+        munmap(slab->records, SLAB_SIZE);
+        free(slab);
+    }
+    pthread_mutex_destroy(&depot->lock);
+    free(depot);
+}
+
+static bool add_slab(struct weft__depot *depot)
+{
+    struct slab *slab = malloc(sizeof *slab);
+
+    if (!slab)
+        return false;
+    slab->records = mmap(NULL, SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (slab->records == MAP_FAILED) {
+        free(slab);
+        return false;
+    }
+    slab->carved = 0;
+    slab->next = depot->slabs;
+    depot->slabs = slab;
+    return true;
+}
+
+/* Called with the lock. NULL: out of memory. */
+static weft_task *carve_magazine(struct weft__depot *depot)
+{
+    struct slab *slab = depot->slabs;
+    weft_task *first;
+
+    if (!slab || slab->carved == SLAB_RECORDS) {
+        if (!add_slab(depot))
+            return NULL;
+        slab = depot->slabs;
+    }
+    first = &slab->records[slab->carved];
+    for (int i = 0; i < WEFT__RECORD_MAGAZINE; i++) {
+        first[i].runtime = depot->runtime;
+        first[i].next = i + 1 < WEFT__RECORD_MAGAZINE ? &first[i + 1] : NULL;
+    }
+    slab->carved += WEFT__RECORD_MAGAZINE;
+    return first;
+}
+
+static weft_task *take_magazine(struct weft__depot *depot)
+{
+    weft_task *magazine;
+
+    pthread_mutex_lock(&depot->lock);
+    magazine = depot->magazines;
+    if (magazine)
+        depot->magazines = magazine->prev;
+    else
+        magazine = carve_magazine(depot);
+    pthread_mutex_unlock(&depot->lock);
+    return magazine;
+}
+
+static void give_magazine(struct weft__depot *depot, weft_task *magazine)
+{
+    pthread_mutex_lock(&depot->lock);
+    magazine->prev = depot->magazines;
+    depot->magazines = magazine;
+    pthread_mutex_unlock(&depot->lock);
+}
+
+weft_task *weft__record_refill(struct weft__depot *depot, struct weft__records *records)
+{
+    weft_task *task = records->full;
+
+    if (task)
+        records->full = NULL;
+    else
+        task = take_magazine(depot);
+    if (!task)
+        return NULL;
+    records->head = task->next;
+    records->count = WEFT__RECORD_MAGAZINE - 1;
+    return task;
+}
+
+void weft__record_spill(struct weft__depot *depot, struct weft__records *records)
+{
+    if (records->full)
+        give_magazine(depot, records->full);
+    records->full = records->head;
+    records->head = NULL;
+    records->count = 0;
+}
+
+void weft__records_flush(struct weft__depot *depot, struct weft__records *records)
+{
+    if (records->full)
+        give_magazine(depot, records->full);
+    records->full = NULL;
+    /* A magazine that is not full cannot go back; its records are found again when the slabs are freed. */
+    records->head = NULL;
+    records->count = 0;
+}
+
+void weft__depot_each(struct weft__depot *depot, void (*visit)(weft_task *task, void *arg), void *arg)
+{
+    struct slab *slab;
+
+    pthread_mutex_lock(&depot->lock);
+    for (slab = depot->slabs; slab; slab = slab->next)
+        for (uint32_t i = 0; i < slab->carved; i++)
+            visit(&slab->records[i], arg);
+    pthread_mutex_unlock(&depot->lock);
+}

@@ -1,0 +1,60 @@
+/*
+ * The runtime: what all its workers share. Made by weft_runtime_start, ended by weft_runtime_stop.
+ */
+#ifndef WEFT_RUNTIME_RUNTIME_H
+#define WEFT_RUNTIME_RUNTIME_H
+
+#include <pthread.h>
+#include <weft/runtime.h>
+
+#include "runtime/blocking.h"
+#include "runtime/idle.h"
+#include "runtime/monitor.h"
+#include "runtime/record.h"
+#include "runtime/worker.h"
+
+struct weft_runtime {
+    /* Fixed after the start. */
+    weft_config config;
+    uint32_t worker_count;
+    struct weft__worker *workers;
+    struct weft__stack_pool *stacks;
+    struct weft__depot *depot;
+    struct weft__pool *pool;
+    struct weft__monitor monitor;
+
+    struct weft__idle idle;
+
+    /* Threads. */
+    pthread_mutex_t drivers_lock;
+    struct weft__driver *drivers; /* under the lock; only grows */
+    struct weft__driver *spares;  /* under the lock: threads without a worker that wait for one */
+    uint32_t spare_threads;       /* threads beyond the N, under the lock */
+
+    /* Stopping: first no more work is taken from outside, then the threads end. */
+    _Atomic uint32_t stopping;
+    _Atomic uint32_t halting;
+    _Atomic uint64_t takeovers;
+    _Atomic uint64_t external_spawned, external_ended; /* tasks made and ended outside the workers */
+};
+
+/* A spare thread, reserved for the caller: one that waits, or a new one. NULL: none can be had, or their limit is
+ * reached. */
+struct weft__driver *weft__runtime_take_spare(weft_runtime *runtime);
+
+/* Give it the worker to drive. */
+void weft__runtime_give_worker(struct weft__driver *driver, struct weft__worker *worker);
+
+/* It is not needed after all. */
+void weft__runtime_return_spare(struct weft__driver *driver);
+
+/* Called by a driver without a worker: wait for one. False: the thread is to end. */
+bool weft__runtime_wait_for_worker(struct weft__driver *driver);
+
+/* A task failed and nobody awaits it. */
+void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t result);
+
+/* Ask one sleeping worker to look for work, unless one is looking. Any thread. */
+void weft__wake_searcher(weft_runtime *runtime);
+
+#endif

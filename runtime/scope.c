@@ -1,0 +1,199 @@
+/*
+ * Scopes, and what ends a wait: cancellation and deadlines of the calling task and of those it runs in place for.
+ * Called by the task itself, on its own stack.
+ *
+ * A task that runs in place for another one must not be able to tell: if its awaiter is cancelled or late, it is
+ * cancelled, once, just as the awaiter would cancel it from its own stack. Nobody else can do that, since the
+ * awaiter is stuck below; so every wait looks down the chain (weft_task.under) and passes on what it finds.
+ */
+#include <errno.h>
+#include <weft/scope.h>
+#include <weft/time.h>
+
+#include "runtime/clock.h"
+#include "runtime/debug.h"
+#include "runtime/task_end.h"
+
+/* ---- what ends a wait ---- */
+
+static bool is_cancelled(const weft_task *task)
+{
+    return task->mask == 0 && weft__is_cancelled_early(weft__driver(), task);
+}
+
+/* A scope begun before the innermost mask does not reach its task until that mask ends; nor do those outside it. */
+static bool holds(const weft_timeout *scope, const weft_task *task)
+{
+    return scope && scope->mask == task->mask;
+}
+
+static weft_timeout *earliest_scope(const weft_task *task)
+{
+    weft_timeout *earliest = NULL;
+
+    for (weft_timeout *scope = task->scopes; holds(scope, task); scope = scope->outer)
+        if (!earliest || scope->deadline <= earliest->deadline)
+            earliest = scope;
+    return earliest;
+}
+
+/* Is this task, by itself, cancelled or late? */
+static int reason_to_end(weft_task *task)
+{
+    weft_timeout *scope;
+
+    if (is_cancelled(task))
+        return -ECANCELED;
+    if (!(task->flags & WEFT__FLAG_SCOPES))
+        return 0;
+    scope = earliest_scope(task);
+    if (!scope || scope->deadline == WEFT_FOREVER || scope->deadline > weft__clock_now())
+        return 0;
+    scope->passed = 1;
+    return -ETIMEDOUT;
+}
+
+/* Cancel every task that runs in place for one that is cancelled or late. */
+static void pass_on(weft_task *innermost)
+{
+    weft_task *child = innermost;
+    weft_task *task = innermost->under;
+
+    while (task) {
+        int reason = task->flags & WEFT__FLAG_FORWARDED ? 0 : reason_to_end(task);
+
+        if (reason == 0) {
+            child = task;
+            task = task->under;
+            continue;
+        }
+        task->flags |= WEFT__FLAG_FORWARDED | (reason == -ETIMEDOUT ? WEFT__FLAG_TIMED_OUT : 0);
+        atomic_fetch_or_explicit(&child->state, WEFT__CANCEL, memory_order_relaxed);
+        /* The child is cancelled now: start again from the inside. */
+        child = innermost;
+        task = innermost->under;
+    }
+}
+
+/* The earliest deadline that can still end a wait of this task. */
+static int64_t earliest_deadline(const weft_task *task)
+{
+    int64_t deadline = WEFT_FOREVER;
+
+    for (; task; task = task->under) {
+        const weft_timeout *scope = task->flags & WEFT__FLAG_SCOPES ? earliest_scope(task) : NULL;
+
+        if (scope && scope->deadline < deadline && !(task->flags & WEFT__FLAG_FORWARDED))
+            deadline = scope->deadline;
+        if (task->mask > 0)
+            break;
+    }
+    return deadline;
+}
+
+static __attribute__((noinline)) int interrupt_of_chain(weft_task *task, int64_t *deadline)
+{
+    int reason;
+
+    pass_on(task);
+    reason = reason_to_end(task);
+    *deadline = reason == 0 ? earliest_deadline(task) : WEFT_FOREVER;
+    return reason;
+}
+
+int weft__interrupt(weft_task *root, int64_t *deadline)
+{
+    weft_task *task = root->current;
+
+    /* Full fence: `root` of every task of the chain was stored before; pairs with weft__state_cancel. Either the
+     * canceller sees the root and makes it ready, or the flag is seen here. */
+    atomic_thread_fence(memory_order_seq_cst);
+    *deadline = WEFT_FOREVER;
+    if (__builtin_expect(!task->under && !(task->flags & WEFT__FLAG_SCOPES) &&
+                             !weft__is_cancelled_early(weft__driver(), task),
+                         1))
+        return 0;
+    return interrupt_of_chain(task, deadline);
+}
+
+int weft__suspend_check_chain(weft_task *task)
+{
+    pass_on(task);
+    return is_cancelled(task) ? -ECANCELED : 0;
+}
+
+int weft__suspend_check(void)
+{
+    struct weft__driver *driver = weft__driver();
+
+    if (!driver || !driver->coroutine)
+        return 0;
+    return weft__suspend_check_fast(driver, driver->coroutine->current);
+}
+
+/* ---- scopes ---- */
+
+static weft_task *current_task(void)
+{
+    weft_task *root = weft__coroutine_self();
+
+    return root ? root->current : NULL;
+}
+
+int weft_timeout_begin_at(weft_timeout *scope, int64_t when)
+{
+    weft_task *task = current_task();
+
+    if (!task)
+        return weft__misused("weft_timeout_begin");
+    *scope = (weft_timeout){.outer = task->scopes, .deadline = when, .mask = task->mask};
+    task->scopes = scope;
+    task->flags |= WEFT__FLAG_SCOPES;
+    return 0;
+}
+
+int weft_timeout_begin(weft_timeout *scope, int64_t ns)
+{
+    return weft_timeout_begin_at(scope, ns == WEFT_FOREVER ? WEFT_FOREVER : weft__clock_after(ns));
+}
+
+void weft_timeout_reset(weft_timeout *scope, int64_t ns)
+{
+    scope->deadline = ns == WEFT_FOREVER ? WEFT_FOREVER : weft__clock_after(ns);
+}
+
+int weft_timeout_end(weft_timeout *scope)
+{
+    weft_task *task = current_task();
+
+    if (!task || task->scopes != scope)
+        return -EINVAL;
+    task->scopes = scope->outer;
+    if (!task->scopes)
+        task->flags &= (uint16_t)~WEFT__FLAG_SCOPES;
+    return (int)scope->passed;
+}
+
+int weft_mask_begin(void)
+{
+    weft_task *task = current_task();
+
+    if (!task)
+        return weft__misused("weft_mask_begin");
+    if (task->mask == UINT16_MAX)
+        return -EOVERFLOW;
+    task->mask++;
+    return 0;
+}
+
+int weft_mask_end(void)
+{
+    weft_task *task = current_task();
+
+    if (!task)
+        return weft__misused("weft_mask_end");
+    if (task->mask == 0)
+        return -EINVAL;
+    task->mask--;
+    return 0;
+}

@@ -1,0 +1,112 @@
+/*
+ * The task record, and what the machine does with it.
+ *
+ * A record is two cache lines. The first is all that a task needs which is awaited before it starts: it runs
+ * as a call on its awaiter's stack and never touches the second. The second belongs to the coroutine: the
+ * record of the task that a stack was started for is the identity of that stack while it runs (its *root*). What
+ * parks and is made ready is always a root.
+ *
+ *     root ──► [ stack: root's fn … weft_await → in-place task's fn … weft_await → another one's fn ]
+ *       └ current ─────────────────────────────────────────────────────────────► innermost task
+ *                 innermost.under → the one it runs in place for → … → root
+ *
+ * Records come from slabs that keep their type as long as the runtime lives, so that a late wake-up or a late
+ * cancellation may touch a record whose task has ended: it sets a bit that means nothing there.
+ */
+#ifndef WEFT_RUNTIME_TASK_H
+#define WEFT_RUNTIME_TASK_H
+
+#include <errno.h>
+#include <weft/scope.h>
+#include <weft/task.h>
+
+#include "runtime/park.h"
+#include "runtime/stack.h"
+#include "runtime/task_state.h"
+
+struct weft__worker;
+struct weft__driver;
+
+/* What only tasks spawned with options have; from malloc. */
+struct weft__task_extra {
+    char name[32];
+    size_t stack_size;
+};
+
+enum {
+    WEFT__FLAG_FORWARDED = 1u << 0, /* its cancellation or deadline has been passed on to the task it awaits */
+    WEFT__FLAG_TIMED_OUT = 1u << 1, /* what was passed on was a deadline */
+    WEFT__FLAG_SCOPES = 1u << 2,    /* it has begun time-out scopes */
+    WEFT__FLAG_EXTRA = 1u << 3,     /* it has `extra` */
+};
+
+struct weft_task {
+    /* Any thread, atomically. */
+    weft__state state;
+
+    /* The task itself. */
+    uint16_t mask;  /* depth of weft_mask_begin */
+    uint16_t flags; /* WEFT__FLAG_* */
+
+    /* Whoever holds it: a run queue, an inbox, a free list. */
+    weft_task *next;
+    weft_task *prev;
+    _Atomic(struct weft__worker *) queue; /* the worker whose run queue it is in; NULL: in none */
+
+    weft_fn *fn;
+    union {
+        void *arg;       /* until it starts */
+        intptr_t result; /* once it is DONE */
+    };
+    weft_task *under;             /* runs in place for this one; NULL: it is a root, or has not started */
+    _Atomic(weft_task *) root;    /* the coroutine it runs on; NULL: has not started */
+
+    /* ---- second line ---- */
+
+    /* Of a root; whoever runs the coroutine. */
+    void *sp; /* saved while it does not run */
+    struct weft__stack *stack;
+    weft_task *current;                   /* the innermost task on this stack */
+    _Atomic(struct weft__worker *) last;  /* the worker it last ran on; a waker from outside queues it there */
+
+    /* Of any task. NULL in a free record and after spawn. */
+    weft_timeout *scopes;           /* innermost first */
+    struct weft__task_extra *extra;
+    _Atomic(weft_task *) waiter;    /* the coroutine or thread that awaits it */
+    weft_runtime *runtime;          /* set when the slab is made; NULL for records of plain threads */
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct weft_task) == 128, "a record is two cache lines");
+
+/*
+ * A record without coroutine, for a result that comes from elsewhere (the blocking pool): state bits WEFT__POOL,
+ * fn and arg stored, never in a run queue. It counts as a live task until weft__task_finish. NULL: out of
+ * memory. Inside a task of the runtime or outside.
+ */
+weft_task *weft__task_new_external(weft_runtime *runtime, weft_fn *fn, void *arg);
+
+/* Store the result of such a record, wake its awaiter, free it if it is detached. Any thread. The record must
+ * not be touched afterwards. */
+void weft__task_finish(weft_task *task, intptr_t result);
+
+/* Give a record back that was never handed to anybody. */
+void weft__task_discard(weft_task *task);
+
+/* Run the task of a coroutine: cancelled before it starts, it does not. */
+static inline intptr_t weft__task_call(weft_task *task)
+{
+    if (__builtin_expect(weft__state_is_cancelled(&task->state), 0))
+        return -ECANCELED;
+    return task->fn(task->arg);
+}
+
+/*
+ * Has something ended the waits of the calling coroutine's innermost task? 0, -ECANCELED, -ETIMEDOUT. Passes
+ * cancellation and deadlines of the tasks it runs in place for on to it. *deadline: the earliest deadline that
+ * still can, or WEFT_FOREVER. To be called after the wait was made known to its object, before parking.
+ */
+int weft__interrupt(weft_task *root, int64_t *deadline);
+
+const char *weft__task_name(const weft_task *task);
+
+#endif

@@ -1,0 +1,783 @@
+/*
+ * The loop that ties the machine together: the only place that decides what runs next.
+ *
+ * A task that parks picks the next one itself and switches straight to it; what must be done for the one that was
+ * left (mark it parked, give its stack back) is done by the side that was switched to, when the registers are
+ * saved. A task that ends picks the next one too; if that one has not started, it runs on the same stack. When
+ * nothing is runnable, the thread's own stack takes over: it looks for work elsewhere, then sleeps in epoll.
+ *
+ * Functions marked "inside" need the worker entered (worker.h).
+ */
+#include "runtime/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "runtime/clock.h"
+#include "runtime/config.h"
+#include "runtime/context.h"
+#include "runtime/runtime.h"
+#include "runtime/task_end.h"
+
+enum {
+    /* How often in a row the task made ready last may overtake the queue: enough for a request and its reply
+     * between two tasks, few enough that the queue waits microseconds. Tokio uses 3, Go a time slice. */
+    NEXT_LIMIT = 16,
+    STEAL_MOST = 64,        /* taken in one theft: bounds the time the victim is kept out */
+    EXPIRE_BATCH = 64,
+    PEERS_A_LOOK = 4,       /* busy peers looked at in one maintenance */
+    SEIZE_SPINS = 400,      /* about 5 µs: the driver is inside for much less, or has lost its processor */
+};
+
+enum {
+    MAINTAIN_NS = 50 * 1000, /* aim of the credit: a look at the clock costs 28 ns, at epoll 155 ns */
+    STALE_NS = 200 * 1000,   /* a worker that has not looked around for so long is served by its peers */
+    SLOW_SLICE_NS = 50 * 1000,  /* tasks that run so long are worth a wake-up each (a wake-up takes 30-70 µs) */
+    SPREAD_NS = 300 * 1000,  /* busy for so long without a pause, with a backlog: a second worker pays */
+    SLACK_NS = 1000,         /* timer slack of the workers; the kernel's default of 50 µs delays every deadline */
+};
+
+/* ---- the calling thread ---- */
+
+static __thread struct weft__driver *this_driver __attribute__((tls_model("initial-exec")));
+intptr_t weft__driver_offset;
+
+__attribute__((constructor)) static void find_driver_offset(void)
+{
+    char *thread_pointer;
+
+#if defined(__x86_64__)
+    __asm__ volatile("movq %%fs:0, %0" : "=r"(thread_pointer));
+#else
+    __asm__ volatile("mrs %0, tpidr_el0" : "=r"(thread_pointer));
+#endif
+    weft__driver_offset = (char *)&this_driver - thread_pointer;
+}
+
+/* ---- being inside ---- */
+
+struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
+{
+    for (unsigned spins = 0;; spins++) {
+        weft__leave(driver);
+        /* acquire: pairs with the release in weft__release and in the monitor's take-over */
+        while (atomic_load_explicit(&driver->revoked, memory_order_acquire)) {
+            if (atomic_load_explicit(&driver->lost, memory_order_acquire))
+                return NULL;
+            if (++spins < 64)
+                weft__pause();
+            else
+                sched_yield();
+        }
+        atomic_store_explicit(&driver->inside, 1, memory_order_relaxed);
+        weft__fence_light();
+        if (!atomic_load_explicit(&driver->revoked, memory_order_acquire))
+            return driver->worker;
+    }
+}
+
+bool weft__seize(struct weft__worker *worker)
+{
+    struct weft__driver *driver;
+
+    if (!weft__lock_try(&worker->seize_lock))
+        return false;
+    driver = worker->driver;
+    atomic_store_explicit(&driver->revoked, 1, memory_order_relaxed);
+    weft__fence_heavy();
+    for (unsigned spins = 0; spins < SEIZE_SPINS; spins++) {
+        /* acquire: what the driver did inside; pairs with the release in weft__leave */
+        if (!atomic_load_explicit(&driver->inside, memory_order_acquire))
+            return true;
+        weft__pause();
+    }
+    weft__release(worker);
+    return false;
+}
+
+void weft__release(struct weft__worker *worker)
+{
+    /* release: what was done inside; pairs with the acquire in weft__enter */
+    atomic_store_explicit(&worker->driver->revoked, 0, memory_order_release);
+    weft__lock_leave(&worker->seize_lock);
+}
+
+/* ---- work from outside ---- */
+
+void weft__notify(struct weft__worker *worker)
+{
+    /* Sequentially consistent, after the caller's publication; pairs with the fence in fall_asleep. */
+    if (atomic_exchange_explicit(&worker->state, WEFT__WOKEN, memory_order_seq_cst) == WEFT__SLEEPING)
+        weft__poller_wake(&worker->poller);
+}
+
+static bool is_stale(const struct weft__worker *worker, int64_t now)
+{
+    return atomic_load_explicit(&worker->state, memory_order_relaxed) == WEFT__AWAKE &&
+           now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed) > STALE_NS;
+}
+
+void weft__queue_from_outside(weft_task *task, struct weft__worker *worker)
+{
+    weft_runtime *runtime = worker->runtime;
+
+    weft__inbox_push(&worker->inbox, task);
+    weft__notify(worker);
+    /* It is busy with one task: let somebody else look into its inbox. */
+    if (weft__idle_any(&runtime->idle) && is_stale(worker, weft__clock_now()))
+        weft__wake_searcher(runtime);
+}
+
+struct weft__worker *weft__pick_worker(weft_runtime *runtime)
+{
+    static _Thread_local char here; /* its address tells threads apart */
+    uint32_t index = (uint32_t)(((uintptr_t)&here >> 12) * 0x9E3779B1u >> 16) % runtime->worker_count;
+
+    /* One that runs needs no wake-up; if all sleep, the first: light load stays on few workers. */
+    for (uint32_t i = 0; i < runtime->worker_count; i++) {
+        struct weft__worker *worker = &runtime->workers[(index + i) % runtime->worker_count];
+
+        if (atomic_load_explicit(&worker->state, memory_order_relaxed) != WEFT__SLEEPING)
+            return worker;
+    }
+    return &runtime->workers[0];
+}
+
+void weft__wake_searcher(weft_runtime *runtime)
+{
+    struct weft__idle *idle = &runtime->idle;
+    int index;
+
+    /* Full fence: the work was published before; pairs with the one in fall_asleep (idle.h, rule 3). */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!weft__idle_any(idle) || !weft__idle_begin_search(idle))
+        return;
+    index = weft__idle_claim(idle);
+    if (index < 0)
+        weft__idle_end_search(idle);
+    else
+        weft__notify(&runtime->workers[index]);
+}
+
+/* ---- the run queue, inside ---- */
+
+void weft__make_next(struct weft__worker *worker, weft_task *task)
+{
+    weft_task *displaced = worker->next;
+
+    worker->next = task;
+    if (displaced)
+        weft__queue_push(&worker->queue, displaced, worker);
+}
+
+static void queue_ready(weft_task *task, void *worker)
+{
+    weft__queue_push(&((struct weft__worker *)worker)->queue, task, worker);
+}
+
+static void drain_inbox(struct weft__worker *from, struct weft__worker *to)
+{
+    weft_task *task = weft__inbox_take(&from->inbox);
+
+    while (task) {
+        weft_task *next = task->next;
+
+        weft__queue_push(&to->queue, task, to);
+        task = next;
+    }
+}
+
+static weft_task *pop(struct weft__worker *worker)
+{
+    weft_task *task = worker->next;
+
+    if (task) {
+        worker->next = NULL;
+        if (worker->next_streak++ < NEXT_LIMIT || !worker->queue.head)
+            return task;
+        weft__queue_push(&worker->queue, task, worker);
+    }
+    worker->next_streak = 0;
+    task = weft__queue_pop(&worker->queue);
+    if (__builtin_expect(!task, 0) && !weft__inbox_is_empty(&worker->inbox)) {
+        drain_inbox(worker, worker);
+        task = weft__queue_pop(&worker->queue);
+    }
+    return task;
+}
+
+static bool has_started(const weft_task *task)
+{
+    return atomic_load_explicit(&task->root, memory_order_relaxed) != NULL;
+}
+
+static void end_cancelled(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
+{
+    if (weft__task_end(driver, worker, task, -ECANCELED))
+        weft__task_free(driver, task);
+}
+
+/* The next task to run, started or not. Inside. */
+static weft_task *pick(struct weft__driver *driver, struct weft__worker *worker)
+{
+    weft_task *task;
+
+    weft__charge(driver, worker, WEFT__CREDIT_DISPATCH);
+    while ((task = pop(worker))) {
+        if (__builtin_expect(has_started(task) || !weft__is_cancelled_early(driver, task), 1))
+            return task;
+        end_cancelled(driver, worker, task);
+    }
+    return NULL;
+}
+
+/* ---- switching ---- */
+
+static void coroutine_main(void *driver);
+
+/* Give a task its stack. False: out of memory. Inside. */
+static bool start(struct weft__driver *driver, weft_task *task)
+{
+    weft_runtime *runtime = driver->runtime;
+    struct weft__stack *stack =
+        weft__stack_get(runtime->stacks, &driver->stacks, weft__task_stack_size(task, runtime));
+
+    if (!stack)
+        return false;
+    weft__annotate_stack_begin(stack);
+    task->stack = stack;
+    task->sp = weft__context_make(stack->start, coroutine_main);
+    return true;
+}
+
+static void adopt(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
+{
+    atomic_store_explicit(&worker->dispatches, atomic_load_explicit(&worker->dispatches, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_store_explicit(&task->last, worker, memory_order_relaxed);
+    atomic_store_explicit(&worker->running, task, memory_order_relaxed);
+    driver->coroutine = task;
+}
+
+/* End a task, report its failure if nobody else can see it. Returns the worker, entered, or NULL: taken meanwhile. */
+static struct weft__worker *end_task(struct weft__driver *driver, struct weft__worker *worker, weft_task *task,
+                                     intptr_t result)
+{
+    if (!weft__task_end(driver, worker, task, result))
+        return worker;
+    if (__builtin_expect(weft__task_has_failed(task, result), 0)) {
+        weft__leave(driver); /* the program's handler may call into the runtime */
+        weft__runtime_report(driver->runtime, task, result);
+        worker = weft__enter(driver);
+    }
+    weft__task_free(driver, task);
+    return worker;
+}
+
+/* The next task that has a stack to switch to. Inside. */
+static weft_task *pick_startable(struct weft__driver *driver, struct weft__worker *worker)
+{
+    weft_task *task;
+
+    while (worker && (task = pick(driver, worker))) {
+        if (has_started(task) || start(driver, task))
+            return task;
+        worker = end_task(driver, worker, task, -ENOMEM);
+    }
+    return NULL;
+}
+
+static void release_stack(struct weft__driver *driver, struct weft__stack *stack)
+{
+    weft__annotate_stack_end(stack);
+    weft__stack_put(driver->runtime->stacks, &driver->stacks, stack);
+}
+
+static void queue_anywhere(struct weft__driver *driver, weft_task *task)
+{
+    if (atomic_load_explicit(&driver->lost, memory_order_relaxed))
+        weft__queue_from_outside(task, driver->worker);
+    else
+        weft__queue_push(&driver->worker->queue, task, driver->worker);
+}
+
+static __attribute__((noinline)) void after_rare(struct weft__driver *driver, enum weft__after after)
+{
+    if (after == WEFT__AFTER_RELEASE)
+        release_stack(driver, driver->after_stack);
+    else
+        queue_anywhere(driver, driver->after_task);
+}
+
+/* What the left context could not do for itself. Inside, or on the own stack of a driver that lost its worker. */
+static inline void after_switch(struct weft__driver *driver)
+{
+    enum weft__after after = driver->after;
+
+    driver->after = WEFT__AFTER_NOTHING;
+    if (after == WEFT__AFTER_NOTHING)
+        return;
+    if (after == WEFT__AFTER_PARK && weft__state_park(&driver->after_task->state))
+        return;
+    after_rare(driver, after);
+}
+
+/* From the coroutine `from` to `to`, or to the thread's own stack. Inside; outside when it returns. */
+static inline struct weft__driver *switch_from(struct weft__driver *driver, weft_task *from, weft_task *to)
+{
+    void *fake = NULL;
+
+    if (to)
+        adopt(driver, driver->worker, to);
+    else
+        driver->coroutine = NULL;
+    weft__annotate_leave(&fake, to ? to->stack : NULL, &driver->annotated);
+    driver = weft__context_switch(&from->sp, to ? to->sp : driver->base_sp, driver);
+    weft__annotate_enter(fake, NULL);
+    after_switch(driver);
+    weft__leave(driver);
+    return driver;
+}
+
+struct weft__driver *weft__park(struct weft__driver *driver)
+{
+    weft_task *self = driver->coroutine;
+    struct weft__worker *worker;
+
+    if (weft__state_take_notification(&self->state))
+        return driver;
+    worker = weft__enter(driver);
+    driver->after = WEFT__AFTER_PARK;
+    driver->after_task = self;
+    return switch_from(driver, self, pick_startable(driver, worker));
+}
+
+struct weft__driver *weft__pass_on(struct weft__driver *driver)
+{
+    weft_task *self = driver->coroutine;
+    struct weft__worker *worker = weft__enter(driver);
+    weft_task *next;
+
+    if (!worker) {
+        driver->after = WEFT__AFTER_QUEUE;
+        driver->after_task = self;
+        return switch_from(driver, self, NULL);
+    }
+    if (!worker->queue.head && !worker->next && weft__inbox_is_empty(&worker->inbox)) {
+        weft__charge(driver, worker, WEFT__CREDIT_DISPATCH);
+        if (!worker->queue.head) {
+            weft__leave(driver);
+            return driver;
+        }
+    }
+    /* Before the registers are saved: nobody else can take it while this thread is inside. */
+    weft__queue_push(&worker->queue, self, worker);
+    next = pick_startable(driver, worker);
+    if (next == self) {
+        weft__leave(driver);
+        return driver;
+    }
+    return switch_from(driver, self, next);
+}
+
+/* ---- a coroutine's life ---- */
+
+static bool fits(const weft_task *task, const struct weft__stack *stack, const weft_runtime *runtime)
+{
+    return (size_t)((char *)stack->start - stack->low) >= weft__task_stack_size(task, runtime);
+}
+
+/* Its task has ended: the next one, on this stack if it has not started. NULL: switched away, for good. */
+static weft_task *next_on_this_stack(struct weft__driver *driver, struct weft__worker *worker,
+                                     struct weft__stack *stack)
+{
+    weft_task *next = worker ? pick(driver, worker) : NULL;
+
+    if (next && !has_started(next)) {
+        if (fits(next, stack, driver->runtime)) {
+            next->stack = stack;
+            adopt(driver, worker, next);
+            return next;
+        }
+        if (!start(driver, next))
+            next = pick_startable(driver, end_task(driver, worker, next, -ENOMEM));
+    }
+    driver->after = WEFT__AFTER_RELEASE;
+    driver->after_stack = stack;
+    if (next)
+        adopt(driver, worker, next);
+    else
+        driver->coroutine = NULL;
+    weft__annotate_leave(NULL, next ? next->stack : NULL, &driver->annotated);
+    void *never;
+    weft__context_switch(&never, next ? next->sp : driver->base_sp, driver);
+    __builtin_unreachable();
+}
+
+static void coroutine_main(void *arg)
+{
+    struct weft__driver *driver = arg;
+    weft_task *task = driver->coroutine;
+
+    weft__annotate_enter(NULL, NULL);
+    after_switch(driver);
+    weft__leave(driver);
+    while (task) {
+        struct weft__stack *stack = task->stack;
+        struct weft__worker *worker;
+        intptr_t result;
+
+        task->current = task;
+        atomic_store_explicit(&task->root, task, memory_order_relaxed);
+        result = weft__task_call(task);
+        driver = weft__driver();
+        worker = end_task(driver, weft__enter(driver), task, result);
+        task = next_on_this_stack(driver, worker, stack);
+        weft__leave(driver);
+    }
+}
+
+/* ---- events and deadlines, inside ---- */
+
+static void expire(struct weft__driver *driver, struct weft__worker *to, struct weft__timers *timers, int64_t now)
+{
+    weft_task *tasks[EXPIRE_BATCH];
+    unsigned n;
+
+    if (weft__timers_earliest(timers) > now)
+        return;
+    do {
+        n = weft__timers_expire(timers, now, tasks, EXPIRE_BATCH);
+        for (unsigned i = 0; i < n; i++)
+            if (weft__state_ready(&tasks[i]->state) == WEFT__READY_QUEUE)
+                weft__queue_push(&to->queue, tasks[i], to);
+        weft__count(&driver->counters.timers_fired, n);
+    } while (n == EXPIRE_BATCH);
+}
+
+static void look_at_events(struct weft__driver *driver, struct weft__worker *of, struct weft__worker *to, int64_t now)
+{
+    int n = weft__poller_wait(&of->poller, 0, &driver->events, queue_ready, to);
+
+    atomic_store_explicit(&of->polled_at, now, memory_order_relaxed);
+    weft__count(&driver->counters.polls, 1);
+    weft__count(&driver->counters.events, n > 0 ? (uint64_t)n : 0);
+}
+
+/* A peer that has not looked around for long is in one long task: its events, deadlines and inbox must not wait. */
+static void serve_peer(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *peer, int64_t now)
+{
+    expire(driver, worker, &peer->timers, now);
+    drain_inbox(peer, worker);
+    if (atomic_load_explicit(&peer->used, memory_order_relaxed) &&
+        now - atomic_load_explicit(&peer->polled_at, memory_order_relaxed) > STALE_NS) {
+        look_at_events(driver, peer, worker, now);
+        weft__count(&driver->counters.polled_for_peer, 1);
+    }
+}
+
+static void serve_stale_peers(struct weft__driver *driver, struct weft__worker *worker, int64_t now)
+{
+    weft_runtime *runtime = worker->runtime;
+    uint32_t looks = runtime->worker_count - 1 < PEERS_A_LOOK ? runtime->worker_count - 1 : PEERS_A_LOOK;
+    uint32_t first;
+
+    if (looks == 0)
+        return;
+    first = (uint32_t)(weft__random(&driver->random) >> 32);
+    for (uint32_t i = 0; i < looks; i++) {
+        struct weft__worker *peer = &runtime->workers[(first + i) % runtime->worker_count];
+
+        if (peer != worker && is_stale(peer, now))
+            serve_peer(driver, worker, peer, now);
+    }
+}
+
+/*
+ * Is a second worker worth its wake-up? Light load is packed: peers lose a fifth to a third of their throughput to
+ * workers they do not need. Tasks that run long are worth one each; short ones only when this worker has been
+ * busy for a while without a pause and still has a backlog.
+ */
+static bool is_worth_help(const struct weft__worker *worker, int64_t now)
+{
+    uint32_t backlog = weft__queue_count(&worker->queue);
+
+    if (backlog == 0)
+        return false;
+    return worker->slice_ns >= SLOW_SLICE_NS || (backlog >= 2 && now - worker->busy_since >= SPREAD_NS);
+}
+
+static void spread(struct weft__worker *worker, int64_t now)
+{
+    bool help = is_worth_help(worker, now);
+
+    if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
+        atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
+    if (help && weft__idle_any(&worker->runtime->idle))
+        weft__wake_searcher(worker->runtime);
+}
+
+static void give_credit(struct weft__worker *worker, int32_t credit)
+{
+    worker->credit = worker->credit_given = credit;
+}
+
+/* So much credit that the next look comes after MAINTAIN_NS if the tasks go on as they did. */
+static void measure_slices(struct weft__worker *worker, int64_t elapsed)
+{
+    int64_t used = worker->credit_given - worker->credit;
+    int64_t credit = elapsed > 0 ? used * MAINTAIN_NS / elapsed : WEFT__CREDIT_MOST;
+
+    worker->slice_ns = used > 0 && elapsed < WEFT__MAX_SLICE ? (uint32_t)(elapsed * WEFT__CREDIT_DISPATCH / used)
+                                                            : WEFT__MAX_SLICE;
+    if (credit > WEFT__CREDIT_MOST)
+        credit = WEFT__CREDIT_MOST;
+    give_credit(worker, credit < WEFT__CREDIT_DISPATCH ? WEFT__CREDIT_DISPATCH : (int32_t)credit);
+}
+
+void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
+{
+    int64_t now = weft__clock_now();
+
+    measure_slices(worker, now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed));
+    atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
+    expire(driver, worker, &worker->timers, now);
+    if (atomic_load_explicit(&worker->used, memory_order_relaxed) &&
+        now - atomic_load_explicit(&worker->polled_at, memory_order_relaxed) >= MAINTAIN_NS)
+        look_at_events(driver, worker, worker, now);
+    drain_inbox(worker, worker);
+    serve_stale_peers(driver, worker, now);
+    spread(worker, now);
+}
+
+/* ---- the thread's own stack: search, sleep ---- */
+
+static void stop_searching(struct weft__driver *driver)
+{
+    if (!driver->searching)
+        return;
+    driver->searching = false;
+    weft__idle_end_search(&driver->runtime->idle);
+}
+
+/* Take the older half of a peer's queue. */
+static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *victim, bool stale)
+{
+    uint32_t want, taken = 0;
+    weft_task *task;
+
+    if (!weft__seize(victim))
+        return 0;
+    want = (weft__queue_count(&victim->queue) + 1) / 2;
+    if (want > STEAL_MOST)
+        want = STEAL_MOST;
+    while (taken < want && (task = weft__queue_pop(&victim->queue))) {
+        weft__queue_push(&worker->queue, task, worker);
+        taken++;
+    }
+    if (taken == 0 && stale && victim->next) {
+        weft__queue_push(&worker->queue, victim->next, worker);
+        victim->next = NULL;
+        taken = 1;
+    }
+    if (weft__queue_count(&victim->queue) < 2)
+        atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
+    weft__release(victim);
+    if (taken) {
+        weft__count(&driver->counters.steals, 1);
+        weft__count(&driver->counters.stolen, taken);
+    }
+    return taken;
+}
+
+static bool has_backlog(const struct weft__worker *peer)
+{
+    return atomic_load_explicit(&peer->wants_help, memory_order_relaxed) && weft__queue_count(&peer->queue) > 0;
+}
+
+/* Look at every peer once, from a random one on. True: something is in the own queue now. Inside. */
+static bool search(struct weft__driver *driver, struct weft__worker *worker)
+{
+    weft_runtime *runtime = worker->runtime;
+    uint32_t n = runtime->worker_count;
+    uint32_t first;
+    int64_t now;
+
+    if (n == 1)
+        return false;
+    now = weft__clock_now();
+    first = (uint32_t)(weft__random(&driver->random) >> 32) % n;
+    for (uint32_t i = 0; i < n; i++) {
+        struct weft__worker *peer = &runtime->workers[(first + i) % n];
+        bool stale;
+
+        if (peer == worker)
+            continue;
+        stale = is_stale(peer, now);
+        if (stale)
+            serve_peer(driver, worker, peer, now);
+        if (has_backlog(peer) || stale)
+            steal(driver, worker, peer, stale);
+        if (worker->queue.head) {
+            stop_searching(driver);
+            if (has_backlog(peer))
+                weft__wake_searcher(runtime);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool anyone_has_backlog(const struct weft__worker *worker)
+{
+    const weft_runtime *runtime = worker->runtime;
+
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
+        if (&runtime->workers[i] != worker && has_backlog(&runtime->workers[i]))
+            return true;
+    return false;
+}
+
+static bool must_stay_awake(const struct weft__worker *worker)
+{
+    return !weft__inbox_is_empty(&worker->inbox) ||
+           atomic_load_explicit(&worker->runtime->halting, memory_order_relaxed) || anyone_has_backlog(worker);
+}
+
+/* Sleep until an event, a deadline or a wake-up. idle.h has the protocol. Inside. */
+static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker)
+{
+    weft_runtime *runtime = worker->runtime;
+    bool claimed;
+    int64_t until;
+    int events;
+
+    stop_searching(driver);
+    atomic_store_explicit(&worker->wants_help, 0, memory_order_relaxed);
+    atomic_store_explicit(&worker->state, WEFT__SLEEPING, memory_order_relaxed);
+    weft__idle_add(&runtime->idle, worker->index);
+    /* Full fence: pairs with the one in weft__wake_searcher and the exchange in weft__notify. */
+    atomic_thread_fence(memory_order_seq_cst);
+    until = must_stay_awake(worker) ? 0 : weft__timers_earliest(&worker->timers);
+    if (until)
+        weft__count(&driver->counters.sleeps, 1);
+
+    events = weft__poller_wait(&worker->poller, until, &driver->events, queue_ready, worker);
+
+    atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
+    claimed = !weft__idle_remove(&runtime->idle, worker->index);
+    if (claimed) {
+        driver->searching = true;
+        weft__count(&driver->counters.wakes, 1);
+    }
+    weft__count(&driver->counters.polls, 1);
+    weft__count(&driver->counters.events, events > 0 ? (uint64_t)events : 0);
+}
+
+/* Just woken: what the queue holds is new, and the clock starts again. Inside. */
+static void begin_to_run(struct weft__driver *driver, struct weft__worker *worker)
+{
+    int64_t now = weft__clock_now();
+
+    worker->busy_since = now;
+    atomic_store_explicit(&worker->polled_at, now, memory_order_relaxed);
+    atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
+    give_credit(worker, worker->credit_given > 0 ? worker->credit_given : WEFT__CREDIT_DISPATCH);
+    expire(driver, worker, &worker->timers, now);
+    weft__monitor_wanted(worker->runtime);
+}
+
+static void run_coroutine(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
+{
+    void *fake = NULL;
+
+    stop_searching(driver);
+    adopt(driver, worker, task);
+    weft__annotate_leave(&fake, task->stack, &driver->annotated);
+    weft__context_switch(&driver->base_sp, task->sp, driver);
+    weft__annotate_enter(fake, NULL);
+    after_switch(driver);
+}
+
+/* Drive the worker until it is taken away or the runtime halts. */
+static void drive(struct weft__driver *driver)
+{
+    struct weft__worker *worker = weft__enter(driver);
+
+    while (worker) {
+        weft_task *task = pick_startable(driver, worker);
+
+        if (task) {
+            run_coroutine(driver, worker, task);
+            /* It may have come back to a thread whose worker was taken. */
+            worker = weft__enter(driver);
+        } else if (!search(driver, worker)) {
+            if (atomic_load_explicit(&worker->runtime->halting, memory_order_acquire))
+                break;
+            fall_asleep(driver, worker);
+            begin_to_run(driver, worker);
+        }
+    }
+    stop_searching(driver);
+    weft__leave(driver);
+}
+
+/* ---- the thread ---- */
+
+static void set_up_thread(struct weft__driver *driver)
+{
+    sigset_t signals;
+
+    this_driver = driver;
+    pthread_setname_np(pthread_self(), "weft-worker");
+    prctl(PR_SET_TIMERSLACK, SLACK_NS, 0, 0, 0);
+    /* Signals are the program's: its own threads take them. What the code itself raises must come here. */
+    sigfillset(&signals);
+    sigdelset(&signals, SIGSEGV);
+    sigdelset(&signals, SIGBUS);
+    sigdelset(&signals, SIGFPE);
+    sigdelset(&signals, SIGILL);
+    sigdelset(&signals, SIGTRAP);
+    sigdelset(&signals, SIGABRT);
+    sigdelset(&signals, SIGSYS);
+    sigdelset(&signals, SIGPROF);
+    pthread_sigmask(SIG_SETMASK, &signals, NULL);
+    weft__annotate_thread_begin(&driver->annotated);
+    weft__overflow_thread_begin();
+}
+
+void *weft__driver_main(void *arg)
+{
+    struct weft__driver *driver = arg;
+
+    set_up_thread(driver);
+    while (weft__runtime_wait_for_worker(driver)) {
+        weft__config_bind_thread(driver->runtime->config.affinity, driver->worker->index);
+        drive(driver);
+    }
+    weft__stack_cache_flush(driver->runtime->stacks, &driver->stacks);
+    weft__records_flush(driver->runtime->depot, &driver->records);
+    weft__overflow_thread_end();
+    return NULL;
+}
+
+int weft__overflow_lookup(const void *address, struct weft__overflow_site *site)
+{
+    struct weft__driver *driver = weft__driver();
+    weft_task *root = driver ? driver->coroutine : NULL;
+    const char *low;
+
+    if (!root || !root->stack)
+        return 0;
+    low = root->stack->low;
+    /* The guard is one page; a frame larger than that may miss it by some. */
+    if ((const char *)address >= low || (const char *)address < low - WEFT__GUARD_REACH)
+        return 0;
+    site->task = root->current;
+    site->task_name = weft__task_name(root->current);
+    site->stack_size = weft__task_stack_size(root, driver->runtime);
+    return 1;
+}

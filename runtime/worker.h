@@ -1,0 +1,211 @@
+/*
+ * The worker: run queue, timers, event loop and inbox of one of the N, and the thread that drives it.
+ *
+ * The two are separate. A *worker* is what is owned: it exists from start to stop. A *driver* is a thread: it
+ * drives one worker; when it gets stuck in a task, the monitor hands its worker to a spare driver.
+ *
+ * Being inside. What is marked "inside" below is touched only by a thread that is inside the worker:
+ *
+ *   the driver:  inside = 1;  light fence;  if (revoked) slow path        … leave: inside = 0
+ *   a thief:     seize_lock;  revoked = 1;  heavy fence;  if (inside) give up      … release: revoked = 0
+ *
+ * By the fences (fence.h) at least one of the two sees the other's store, so both are never inside together. The
+ * driver pays two plain stores and a load, a thief a membarrier: thefts are rare, and what is stolen has waited
+ * longer than that. The driver is outside exactly while task code runs; it is inside from the moment a task calls
+ * into the runtime until the next task's code runs, with the switch in between. leave's release pairs with the
+ * thief's acquire load of inside, release's with the driver's acquire load of revoked.
+ *
+ * A driver whose worker was taken stays revoked for ever: weft__enter returns NULL, and it goes on as any thread
+ * outside the runtime does (spawning and waking through inboxes) until its task parks or ends; then it becomes a
+ * spare.
+ */
+#ifndef WEFT_RUNTIME_WORKER_H
+#define WEFT_RUNTIME_WORKER_H
+
+#include <pthread.h>
+
+#include "runtime/annotate.h"
+#include "runtime/fence.h"
+#include "runtime/idle.h"
+#include "runtime/poller.h"
+#include "runtime/queue.h"
+#include "runtime/record.h"
+#include "runtime/timer.h"
+
+/* Where a worker is, for those who hand it work from outside. */
+enum weft__worker_state {
+    WEFT__AWAKE,    /* it will look at its inbox before it sleeps */
+    WEFT__SLEEPING, /* it is in, or on its way into, epoll: whoever changes this wakes it */
+    WEFT__WOKEN     /* somebody has */
+};
+
+struct weft__worker {
+    /* -- inside -- */
+    struct weft__queue queue;
+    weft_task *next;      /* made ready by the task that ran last: runs before the queue */
+    uint32_t next_streak; /* how often in a row it was used */
+    int32_t credit;       /* until the next look around; see maintain() */
+    int32_t credit_given;
+    uint32_t slice_ns;    /* what a dispatch took lately, on average */
+    int64_t busy_since;   /* when it last began to run without a sleep */
+    weft_runtime *runtime;
+    uint32_t index;
+
+    /* -- written inside, read by anybody -- */
+    _Atomic int64_t maintained_at __attribute__((aligned(64)));
+    _Atomic int64_t polled_at;     /* also written by a peer that polled for it */
+    _Atomic uint64_t dispatches;   /* switches to a task */
+    _Atomic(weft_task *) running;  /* the coroutine switched to last, for messages */
+    _Atomic uint32_t wants_help;   /* it has a backlog that is worth a theft */
+    _Atomic uint32_t used;         /* descriptors or deadlines were ever waited for here */
+
+    /* -- any thread -- */
+    struct weft__inbox inbox __attribute__((aligned(64)));
+    _Atomic uint32_t state; /* enum weft__worker_state */
+    weft__lock seize_lock;  /* held while revoked is set by somebody else */
+    struct weft__driver *driver; /* changed under seize_lock */
+
+    struct weft__timers timers __attribute__((aligned(64)));
+    struct weft__poller poller;
+
+    /* Records for threads outside that spawn here. */
+    weft__lock outside_lock __attribute__((aligned(64)));
+    struct weft__records outside_records;
+    _Atomic uint64_t outside_spawned;
+};
+
+/* What the context that was switched to must do for the one that was left. */
+enum weft__after {
+    WEFT__AFTER_NOTHING,
+    WEFT__AFTER_PARK,   /* mark it parked, or queue it if it was notified meanwhile */
+    WEFT__AFTER_QUEUE,  /* a yield without a worker: queue it somewhere */
+    WEFT__AFTER_RELEASE /* its task has ended: give the stack back */
+};
+
+struct weft__counters {
+    _Atomic uint64_t spawned, ended, ran_in_place, steals, stolen, wakes, sleeps, polls, events,
+        polled_for_peer, timers_fired;
+};
+
+struct weft__driver {
+    /* -- this thread, hot -- */
+    _Atomic uint32_t inside;
+    _Atomic uint32_t revoked; /* written by thieves, under the worker's seize_lock */
+    struct weft__worker *worker;
+    weft_task *coroutine; /* the root that runs; NULL: the thread's own stack */
+    enum weft__after after;
+    weft_task *after_task;
+    struct weft__stack *after_stack;
+    struct weft__records records;
+    struct weft__stack_cache stacks;
+    weft_runtime *runtime;
+    bool searching; /* counted in the runtime's searchers */
+    _Atomic bool lost; /* its worker was taken; written under seize_lock */
+    _Atomic uint32_t cancel_all; /* the runtime is stopping: every task is cancelled */
+
+    struct weft__counters counters __attribute__((aligned(64))); /* written by this thread */
+
+    /* -- cold -- */
+    void *base_sp __attribute__((aligned(64)));
+    struct weft__annotated_thread annotated;
+    uint64_t random;
+    pthread_t thread;
+    bool exited;                   /* to be joined; under the runtime's drivers_lock */
+    _Atomic uint32_t has_worker;   /* futex: a spare waits for it */
+    struct weft__driver *next;     /* all drivers of the runtime */
+    struct weft__driver *next_spare;
+    struct weft__event_buffer events;
+};
+
+/* ---- who am I ---- */
+
+/*
+ * The driver of the calling thread, or NULL. Read anew each time: the thread pointer is fetched by volatile
+ * assembly, because a compiler may keep the address of a thread-local over a call that resumes on another
+ * thread. The offset of the variable from the thread pointer is the same in every thread (initial-exec model).
+ */
+extern intptr_t weft__driver_offset __attribute__((visibility("hidden")));
+
+static inline struct weft__driver *weft__driver(void)
+{
+    char *thread_pointer;
+
+#if defined(__x86_64__)
+    __asm__ volatile("movq %%fs:0, %0" : "=r"(thread_pointer));
+#elif defined(__aarch64__)
+    __asm__ volatile("mrs %0, tpidr_el0" : "=r"(thread_pointer));
+#else
+#error "weft runs on x86-64 and AArch64"
+#endif
+    return *(struct weft__driver **)(thread_pointer + weft__driver_offset);
+}
+
+/* ---- being inside ---- */
+
+struct weft__worker *weft__enter_revoked(struct weft__driver *driver);
+
+/* The worker, entered; or NULL: it was taken from this driver. */
+static inline struct weft__worker *weft__enter(struct weft__driver *driver)
+{
+    atomic_store_explicit(&driver->inside, 1, memory_order_relaxed);
+    weft__fence_light();
+    if (__builtin_expect(atomic_load_explicit(&driver->revoked, memory_order_acquire), 0))
+        return weft__enter_revoked(driver);
+    return driver->worker;
+}
+
+static inline void weft__leave(struct weft__driver *driver)
+{
+    atomic_store_explicit(&driver->inside, 0, memory_order_release);
+}
+
+/* Enter somebody else's worker by force. True: inside until weft__release. */
+bool weft__seize(struct weft__worker *worker);
+void weft__release(struct weft__worker *worker);
+
+/* ---- counting ---- */
+
+static inline void weft__count(_Atomic uint64_t *counter, uint64_t n)
+{
+    /* One writer; release so that whoever reads the end of a task has seen its spawn (see runtime.c). */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_release);
+}
+
+/* ---- what tasks need of it ---- */
+
+/* Park the calling coroutine until it is made ready. Returns the driver it resumes on. */
+struct weft__driver *weft__park(struct weft__driver *driver);
+
+/* Let others run; returns the driver it resumes on. */
+struct weft__driver *weft__pass_on(struct weft__driver *driver);
+
+/* Queue a task that its caller owns (weft__state_ready said so), inside. */
+void weft__make_next(struct weft__worker *worker, weft_task *task);
+
+/* The same from outside any worker of its runtime. */
+void weft__queue_from_outside(weft_task *task, struct weft__worker *worker);
+
+/* Wake the worker if it sleeps. Any thread; after the work was published and a full fence. */
+void weft__notify(struct weft__worker *worker);
+
+/* A worker that a thread outside should hand new work to. */
+struct weft__worker *weft__pick_worker(weft_runtime *runtime);
+
+/* Look around: clock, events, deadlines, inbox, peers. Inside; when the credit is used up. */
+void weft__maintain(struct weft__driver *driver, struct weft__worker *worker);
+
+/* A task was run in place: counts a little towards the next look around. Inside. */
+static inline void weft__charge(struct weft__driver *driver, struct weft__worker *worker, int32_t credit)
+{
+    worker->credit -= credit;
+    if (__builtin_expect(worker->credit <= 0, 0))
+        weft__maintain(driver, worker);
+}
+
+enum { WEFT__CREDIT_DISPATCH = 16, WEFT__CREDIT_IN_PLACE = 1, WEFT__CREDIT_MOST = 1024 };
+
+/* ---- threads ---- */
+
+void *weft__driver_main(void *driver);
+
+#endif
