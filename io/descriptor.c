@@ -1,0 +1,310 @@
+/*
+ * Calls on file descriptors that park the task instead of blocking its worker. Built on the runtime's "wait for
+ * this descriptor" alone. Called by tasks.
+ *
+ * Each call tries the system call first, unless the descriptor is known to have nothing (weft__fd_known_idle), and
+ * waits when that says EAGAIN. A short read or write of a stream means that it is drained or full, so the next call
+ * parks without trying: a request and its reply cost one read and one write.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <unistd.h>
+#include <weft/fd.h>
+#include <weft/time.h>
+
+#include "runtime/clock.h"
+#include "runtime/debug.h"
+#include "runtime/poller.h"
+
+/* What a call is about: the descriptor's entry as it was when the call began. */
+struct attempt {
+    struct weft__fd *entry;
+    int fd;
+    uint32_t generation;
+    uint32_t bit;  /* WEFT__FD_IN or WEFT__FD_OUT */
+    uint32_t seen; /* readiness before the system call */
+};
+
+/* 0, or why the call cannot be made at all. */
+static inline int begin(struct attempt *attempt, int fd, uint32_t bit)
+{
+    int rc;
+
+    attempt->entry = weft__fd_entry(fd);
+    attempt->fd = fd;
+    attempt->bit = bit;
+    if (__builtin_expect(!attempt->entry, 0))
+        return -EBADF;
+    attempt->generation = atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed);
+    rc = weft__suspend_check();
+    if (__builtin_expect(rc < 0, 0))
+        return rc;
+    if (__builtin_expect(!weft__coroutine_self(), 0))
+        return weft__misused("a descriptor call");
+    /* It must be non-blocking before the first try. */
+    return weft__fd_flags(attempt->entry) & WEFT__FD_NONBLOCK ? 0 : weft__fd_prepare(fd, attempt->entry);
+}
+
+/* Wait if a try is known to find nothing. 0: try. */
+static inline int before(struct attempt *attempt)
+{
+    int rc;
+
+    if (weft__fd_known_idle(attempt->entry, attempt->bit)) {
+        rc = weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, WEFT_FOREVER);
+        if (rc < 0)
+            return rc;
+    }
+    attempt->seen = weft__fd_ready(attempt->entry);
+    return 0;
+}
+
+/* The system call moved `done` of `asked` bytes. */
+static inline ssize_t moved(struct attempt *attempt, ssize_t done, size_t asked)
+{
+    if ((size_t)done < asked && done > 0 && (weft__fd_flags(attempt->entry) & WEFT__FD_STREAM) &&
+        !(attempt->seen & WEFT__FD_HUP))
+        weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
+    return done;
+}
+
+/* The system call failed. 0: wait was successful or not needed, try again. */
+static int failed(struct attempt *attempt)
+{
+    int error = errno;
+
+    if (error == EINTR)
+        return 0;
+    if (error != EAGAIN && error != EWOULDBLOCK)
+        return -error;
+    weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
+    return weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, WEFT_FOREVER);
+}
+
+/*
+ * The shape of every call: try, wait, try again. `call` is an expression that makes the system call; `asked` the
+ * bytes that would show the descriptor is not drained, 0 if that cannot be told.
+ */
+#define ATTEMPT(fd, bit, call, asked)                  \
+    struct attempt attempt;                            \
+    ssize_t rc = begin(&attempt, (fd), (bit));         \
+                                                       \
+    while (rc == 0 && (rc = before(&attempt)) == 0) {  \
+        ssize_t done = (call);                         \
+                                                       \
+        if (done >= 0)                                 \
+            return moved(&attempt, done, (asked));     \
+        rc = failed(&attempt);                         \
+    }                                                  \
+    return rc
+
+static size_t total(const struct iovec *iov, int count)
+{
+    size_t sum = 0;
+
+    for (int i = 0; i < count; i++)
+        sum += iov[i].iov_len;
+    return sum;
+}
+
+ssize_t weft_read(int fd, void *buffer, size_t size)
+{
+    ATTEMPT(fd, WEFT__FD_IN, read(fd, buffer, size), size);
+}
+
+ssize_t weft_readv(int fd, const struct iovec *iov, int count)
+{
+    ATTEMPT(fd, WEFT__FD_IN, readv(fd, iov, count), total(iov, count));
+}
+
+/* write(2) on a socket whose peer is gone raises SIGPIPE; send(2) can be told not to. */
+static ssize_t write_quietly(int fd, const void *buffer, size_t size)
+{
+    ssize_t done = send(fd, buffer, size, MSG_NOSIGNAL);
+
+    return done < 0 && errno == ENOTSOCK ? write(fd, buffer, size) : done;
+}
+
+static ssize_t writev_quietly(int fd, const struct iovec *iov, int count)
+{
+    struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+    ssize_t done = sendmsg(fd, &message, MSG_NOSIGNAL);
+
+    return done < 0 && errno == ENOTSOCK ? writev(fd, iov, count) : done;
+}
+
+ssize_t weft_write(int fd, const void *buffer, size_t size)
+{
+    ATTEMPT(fd, WEFT__FD_OUT, write_quietly(fd, buffer, size), size);
+}
+
+ssize_t weft_writev(int fd, const struct iovec *iov, int count)
+{
+    ATTEMPT(fd, WEFT__FD_OUT, writev_quietly(fd, iov, count), total(iov, count));
+}
+
+ssize_t weft_write_all(int fd, const void *buffer, size_t size)
+{
+    const char *from = buffer;
+    size_t left = size;
+
+    while (left > 0) {
+        ssize_t done = weft_write(fd, from, left);
+
+        if (done < 0)
+            return done;
+        from += done;
+        left -= (size_t)done;
+    }
+    return (ssize_t)size;
+}
+
+/* MSG_PEEK and the like leave the data where it is: nothing can be told from how much came. */
+static size_t asked_for(size_t size, int flags)
+{
+    return flags & ~(MSG_NOSIGNAL | MSG_DONTWAIT) ? 0 : size;
+}
+
+ssize_t weft_recv(int fd, void *buffer, size_t size, int flags)
+{
+    ATTEMPT(fd, WEFT__FD_IN, recv(fd, buffer, size, flags), asked_for(size, flags));
+}
+
+ssize_t weft_send(int fd, const void *buffer, size_t size, int flags)
+{
+    ATTEMPT(fd, WEFT__FD_OUT, send(fd, buffer, size, flags | MSG_NOSIGNAL), asked_for(size, flags));
+}
+
+ssize_t weft_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length)
+{
+    ATTEMPT(fd, WEFT__FD_IN, recvfrom(fd, buffer, size, flags, address, length), asked_for(size, flags));
+}
+
+ssize_t weft_sendto(int fd, const void *buffer, size_t size, int flags, const struct sockaddr *address, socklen_t length)
+{
+    ATTEMPT(fd, WEFT__FD_OUT, sendto(fd, buffer, size, flags | MSG_NOSIGNAL, address, length), asked_for(size, flags));
+}
+
+/* A connection that failed while it waited to be accepted is not an error of the listener. */
+static bool is_transient(int error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case ENETDOWN:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int accept_once(int fd, struct sockaddr *address, socklen_t *length)
+{
+    int client = accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (client < 0 && is_transient(errno))
+        errno = EINTR;
+    return client;
+}
+
+static int accept_when_ready(int fd, struct sockaddr *address, socklen_t *length)
+{
+    ATTEMPT(fd, WEFT__FD_IN, accept_once(fd, address, length), 0);
+}
+
+int weft_accept(int fd, struct sockaddr *address, socklen_t *length)
+{
+    int client = accept_when_ready(fd, address, length);
+
+    if (client >= 0)
+        weft__fd_opened(client, WEFT__FD_NONBLOCK | (weft__fd_flags(weft__fd_entry(fd)) & WEFT__FD_STREAM));
+    return client;
+}
+
+static int connect_result(int fd)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+        return -errno;
+    return -error;
+}
+
+int weft_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    struct attempt attempt;
+    int rc = begin(&attempt, fd, WEFT__FD_OUT);
+
+    if (rc < 0)
+        return rc;
+    while (connect(fd, address, length) < 0) {
+        if (errno == EAGAIN) {
+            /* Only Unix sockets: the listener's backlog is full, and no event will tell. */
+            rc = weft_sleep(WEFT_MS(1));
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        if (errno != EINPROGRESS && errno != EINTR && errno != EALREADY)
+            return errno == EISCONN ? 0 : -errno;
+        rc = weft_poll(fd, POLLOUT, WEFT_FOREVER);
+        return rc < 0 ? rc : connect_result(fd);
+    }
+    return 0;
+}
+
+int weft_close(int fd)
+{
+    return weft__fd_close(fd);
+}
+
+/* ---- readiness for other libraries ---- */
+
+static int look(int fd, int events)
+{
+    struct pollfd one = {.fd = fd, .events = (short)events};
+    int n;
+
+    do
+        n = poll(&one, 1, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    return one.revents & POLLNVAL ? -EBADF : one.revents;
+}
+
+static uint32_t bits_of_poll(int events)
+{
+    return (events & (POLLIN | POLLRDNORM | POLLRDHUP) ? WEFT__FD_IN : 0) |
+           (events & (POLLOUT | POLLWRNORM) ? WEFT__FD_OUT : 0) | (events & POLLPRI ? WEFT__FD_PRI : 0);
+}
+
+int weft_poll(int fd, int events, int64_t timeout)
+{
+    int64_t deadline = timeout == WEFT_FOREVER ? WEFT_FOREVER : weft__clock_after(timeout);
+    uint32_t bits = bits_of_poll(events);
+    struct attempt attempt;
+    int rc = begin(&attempt, fd, bits);
+
+    while (rc == 0) {
+        /* Somebody else reads and writes it, so what is remembered may be stale: ask, then wait for a change. */
+        attempt.seen = weft__fd_ready(attempt.entry);
+        rc = look(fd, events);
+        if (rc != 0)
+            return rc;
+        if (timeout <= 0)
+            return -ETIMEDOUT;
+        weft__fd_clear(attempt.entry, bits | WEFT__FD_HUP, attempt.seen);
+        rc = weft__fd_wait(fd, attempt.entry, attempt.generation, bits, deadline);
+        if (rc == 1)
+            return -ETIMEDOUT;
+    }
+    return rc;
+}
