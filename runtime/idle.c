@@ -18,6 +18,14 @@ bool weft__idle_remove(struct weft__idle *idle, uint32_t index)
     return true;
 }
 
+bool weft__idle_claimable(const struct weft__idle *idle)
+{
+    for (unsigned word = 0; word < WEFT__IDLE_WORDS; word++)
+        if (atomic_load_explicit(&idle->mask[word], memory_order_seq_cst))
+            return true;
+    return false;
+}
+
 int weft__idle_claim(struct weft__idle *idle)
 {
     for (unsigned word = 0; word < WEFT__IDLE_WORDS; word++) {

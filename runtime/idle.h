@@ -38,6 +38,9 @@ void weft__idle_add(struct weft__idle *idle, uint32_t index);
 /* It woke up. False: its bit was claimed by somebody: it is the searcher. */
 bool weft__idle_remove(struct weft__idle *idle, uint32_t index);
 
+/* Is any bit set in the mask? */
+bool weft__idle_claimable(const struct weft__idle *idle);
+
 /* Claim the sleeper with the lowest index; -1: none. */
 int weft__idle_claim(struct weft__idle *idle);
 

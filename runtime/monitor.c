@@ -9,8 +9,12 @@
 #include "runtime/monitor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include <weft/time.h>
 
 #include "runtime/clock.h"
@@ -30,6 +34,7 @@ struct weft__watch {
     uint64_t dispatches;
     int64_t maintained_at;
     int64_t since; /* it has not moved since then */
+    int64_t processor_time; /* of its thread, when that was first seen; -1: not looked at */
     bool named;
 };
 
@@ -73,6 +78,48 @@ static void name_stuck(struct weft__watch *watch, const struct weft__worker *wor
               (long long)((now - watch->since) / 1000000), what);
 }
 
+static int64_t processor_time(const struct weft__driver *driver)
+{
+    struct timespec ts;
+    clockid_t clock;
+
+    if (pthread_getcpuclockid(driver->thread, &clock) != 0 || clock_gettime(clock, &ts) != 0)
+        return 0;
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* Does the kernel say that the thread could run? False if it sleeps, or if nobody can tell. */
+static bool is_runnable(const struct weft__driver *driver)
+{
+    char path[64], line[512], *state;
+    ssize_t length;
+    int fd;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", atomic_load_explicit(&driver->tid, memory_order_relaxed));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    length = read(fd, line, sizeof line - 1);
+    close(fd);
+    if (length <= 0)
+        return false;
+    line[length] = '\0';
+    state = strrchr(line, ')');
+    return state && strlen(state) > 2 && state[2] == 'R';
+}
+
+/*
+ * Stuck is a thread that blocks in the kernel or computes. One that could run but gets no processor, because the
+ * machine is busy with others, is not: a spare thread would get none either.
+ */
+static bool waits_for_processor(struct weft__watch *watch, const struct weft__worker *worker, int64_t stuck)
+{
+    const struct weft__driver *driver = worker->driver;
+    int64_t used = processor_time(driver) - watch->processor_time;
+
+    return used < stuck / 2 && is_runnable(driver);
+}
+
 /*
  * Hand a stuck worker to a spare thread. The spare is there before the worker is touched, so nothing can fail half
  * way. From the moment `lost` is set, the old driver goes on as a thread outside the runtime.
@@ -104,9 +151,12 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
 
     if (has_moved(watch, worker)) {
         watch->since = now;
+        watch->processor_time = -1;
         watch->named = false;
         return;
     }
+    if (watch->processor_time < 0)
+        watch->processor_time = processor_time(worker->driver);
     stuck = now - watch->since;
     if (has_backlog(worker) && weft__idle_any(&runtime->idle))
         weft__wake_searcher(runtime);
@@ -117,6 +167,11 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
     }
     if (stuck < takeover)
         return;
+    if (waits_for_processor(watch, worker, stuck)) {
+        watch->since = now;
+        watch->processor_time = -1;
+        return;
+    }
     if (has_backlog(worker) || atomic_load_explicit(&worker->used, memory_order_relaxed)) {
         name_stuck(watch, worker, now, "; a spare thread takes over its other tasks");
         if (take_over(runtime, worker))

@@ -29,17 +29,29 @@ static inline void weft__queue_add_count(struct weft__queue *queue, int32_t chan
     atomic_store_explicit(&queue->count, weft__queue_count(queue) + (uint32_t)change, memory_order_relaxed);
 }
 
-static inline void weft__set_queue(weft_task *task, struct weft__worker *worker)
+/* What `home` holds while the task is in a worker's run queue. */
+static inline uintptr_t weft__home_queued(const struct weft__worker *worker)
 {
-    /* Relaxed: an awaiter only asks whether it is its own worker, which it alone could change meanwhile. */
-    atomic_store_explicit(&task->queue, worker, memory_order_relaxed);
+    return (uintptr_t)worker | 1;
+}
+
+static inline struct weft__worker *weft__home_worker(const weft_task *task)
+{
+    return (struct weft__worker *)(atomic_load_explicit(&task->home, memory_order_relaxed) & ~(uintptr_t)1);
+}
+
+static inline void weft__set_home(weft_task *task, uintptr_t home)
+{
+    /* Relaxed: an awaiter only asks whether it is its own worker's queue, which it alone could change meanwhile; a
+     * waker owns the task by then. */
+    atomic_store_explicit(&task->home, home, memory_order_relaxed);
 }
 
 static inline void weft__queue_push(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
 {
     weft_task *tail = queue->tail;
 
-    weft__set_queue(task, owner);
+    weft__set_home(task, weft__home_queued(owner));
     task->next = NULL;
     task->prev = tail;
     if (tail)
@@ -60,25 +72,28 @@ static inline void weft__queue_remove(struct weft__queue *queue, weft_task *task
         task->next->prev = task->prev;
     else
         queue->tail = task->prev;
-    weft__set_queue(task, NULL);
     weft__queue_add_count(queue, -1);
 }
 
-static inline weft_task *weft__queue_pop(struct weft__queue *queue)
+/* The oldest one; `by` is the worker that will run or queue it. */
+static inline weft_task *weft__queue_pop(struct weft__queue *queue, struct weft__worker *by)
 {
     weft_task *task = queue->head;
+    weft_task *next;
 
     if (!task)
         return NULL;
-    queue->head = task->next;
-    if (task->next) {
-        task->next->prev = NULL;
-        /* The one after is looked at in the next dispatch; its record is cold if many tasks take turns. */
-        __builtin_prefetch(task->next->next);
+    next = task->next;
+    queue->head = next;
+    if (next) {
+        next->prev = NULL;
+        /* The record after it and its own stack are cold if many tasks take turns. */
+        __builtin_prefetch(next->next);
+        __builtin_prefetch(next->context.stack);
     } else {
         queue->tail = NULL;
     }
-    weft__set_queue(task, NULL);
+    weft__set_home(task, (uintptr_t)by);
     weft__queue_add_count(queue, -1);
     return task;
 }

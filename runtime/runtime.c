@@ -76,7 +76,8 @@ static void drop_driver(weft_runtime *runtime, struct weft__driver *driver)
     *link = driver->next;
     atomic_fetch_add_explicit(&runtime->external_spawned, read_counter(&driver->counters.spawned),
                               memory_order_release);
-    atomic_fetch_add_explicit(&runtime->external_ended, read_counter(&driver->counters.ended), memory_order_release);
+    atomic_fetch_add_explicit(&runtime->external_ended, read_counter(&driver->counters.ended) + read_counter(&driver->counters.ran_in_place),
+                              memory_order_release);
     free(driver);
 }
 
@@ -205,6 +206,7 @@ static int init_worker(weft_runtime *runtime, uint32_t index)
     worker->runtime = runtime;
     worker->index = index;
     worker->credit = worker->credit_given = WEFT__CREDIT_DISPATCH;
+    atomic_init(&worker->state, WEFT__WOKEN); /* not stale: its driver is on the way */
     weft__timers_init(&worker->timers);
     return weft__poller_init(&worker->poller);
 }
@@ -263,10 +265,13 @@ static void join_drivers(weft_runtime *runtime)
     }
     /* From here on only this thread changes the list: no take-over can come, every driver is leaving. */
     weft__monitor_stop(runtime);
-    while ((driver = runtime->drivers)) {
+    for (driver = runtime->drivers; driver; driver = driver->next) {
         atomic_store_explicit(&driver->has_worker, 1, memory_order_release);
         weft__futex_wake(&driver->has_worker, 1);
         pthread_join(driver->thread, NULL);
+    }
+    /* Not before all are joined: one may look at another's worker, and its driver, until it leaves. */
+    while ((driver = runtime->drivers)) {
         runtime->drivers = driver->next;
         free(driver);
     }
@@ -349,7 +354,7 @@ static uint64_t sum_ended(weft_runtime *runtime)
     uint64_t sum = read_counter(&runtime->external_ended);
 
     for (struct weft__driver *driver = runtime->drivers; driver; driver = driver->next)
-        sum += read_counter(&driver->counters.ended);
+        sum += read_counter(&driver->counters.ended) + read_counter(&driver->counters.ran_in_place);
     return sum;
 }
 
@@ -377,7 +382,7 @@ static uint64_t live_tasks(weft_runtime *runtime)
 
 static void add_counters(weft_stats *stats, const struct weft__counters *counters)
 {
-    stats->ended += read_counter(&counters->ended);
+    stats->ended += read_counter(&counters->ended) + read_counter(&counters->ran_in_place);
     stats->spawned += read_counter(&counters->spawned);
     stats->ran_in_place += read_counter(&counters->ran_in_place);
     stats->steals += read_counter(&counters->steals);

@@ -54,50 +54,47 @@ static int reason_to_end(weft_task *task)
 }
 
 /* Cancel every task that runs in place for one that is cancelled or late. */
-static void pass_on(weft_task *innermost)
+static void pass_on(weft_task *innermost, const weft_task *root)
 {
     weft_task *child = innermost;
-    weft_task *task = innermost->under;
 
-    while (task) {
+    while (child != root) {
+        weft_task *task = child->under;
         int reason = task->flags & WEFT__FLAG_FORWARDED ? 0 : reason_to_end(task);
 
         if (reason == 0) {
             child = task;
-            task = task->under;
             continue;
         }
         task->flags |= WEFT__FLAG_FORWARDED | (reason == -ETIMEDOUT ? WEFT__FLAG_TIMED_OUT : 0);
         atomic_fetch_or_explicit(&child->state, WEFT__CANCEL, memory_order_relaxed);
         /* The child is cancelled now: start again from the inside. */
         child = innermost;
-        task = innermost->under;
     }
 }
 
 /* The earliest deadline that can still end a wait of this task. */
-static int64_t earliest_deadline(const weft_task *task)
+static int64_t earliest_deadline(const weft_task *task, const weft_task *root)
 {
     int64_t deadline = WEFT_FOREVER;
 
-    for (; task; task = task->under) {
+    for (;; task = task->under) {
         const weft_timeout *scope = task->flags & WEFT__FLAG_SCOPES ? earliest_scope(task) : NULL;
 
         if (scope && scope->deadline < deadline && !(task->flags & WEFT__FLAG_FORWARDED))
             deadline = scope->deadline;
-        if (task->mask > 0)
-            break;
+        if (task->mask > 0 || task == root)
+            return deadline;
     }
-    return deadline;
 }
 
-static __attribute__((noinline)) int interrupt_of_chain(weft_task *task, int64_t *deadline)
+static __attribute__((noinline)) int interrupt_of_chain(weft_task *task, const weft_task *root, int64_t *deadline)
 {
     int reason;
 
-    pass_on(task);
+    pass_on(task, root);
     reason = reason_to_end(task);
-    *deadline = reason == 0 ? earliest_deadline(task) : WEFT_FOREVER;
+    *deadline = reason == 0 ? earliest_deadline(task, root) : WEFT_FOREVER;
     return reason;
 }
 
@@ -105,20 +102,21 @@ int weft__interrupt(weft_task *root, int64_t *deadline)
 {
     weft_task *task = root->current;
 
-    /* Full fence: `root` of every task of the chain was stored before; pairs with weft__state_cancel. Either the
-     * canceller sees the root and makes it ready, or the flag is seen here. */
-    atomic_thread_fence(memory_order_seq_cst);
+    /* The full fence that pairs with weft__state_cancel: either the canceller sees `root`, stored before, and makes
+     * it ready, or the flag is seen here. A root had its fence when it started (coroutine_main). */
+    if (task != root)
+        atomic_thread_fence(memory_order_seq_cst);
     *deadline = WEFT_FOREVER;
-    if (__builtin_expect(!task->under && !(task->flags & WEFT__FLAG_SCOPES) &&
+    if (__builtin_expect(task == root && !(task->flags & WEFT__FLAG_SCOPES) &&
                              !weft__is_cancelled_early(weft__driver(), task),
                          1))
         return 0;
-    return interrupt_of_chain(task, deadline);
+    return interrupt_of_chain(task, root, deadline);
 }
 
-int weft__suspend_check_chain(weft_task *task)
+int weft__suspend_check_chain(weft_task *task, const weft_task *root)
 {
-    pass_on(task);
+    pass_on(task, root);
     return is_cancelled(task) ? -ECANCELED : 0;
 }
 

@@ -27,7 +27,7 @@ static inline void init_record(weft_task *task, weft_fn *fn, void *arg, uint32_t
     task->flags = 0;
     task->fn = fn;
     task->arg = arg;
-    task->under = NULL;
+    weft__set_home(task, 0);
     atomic_store_explicit(&task->root, NULL, memory_order_relaxed);
 }
 
@@ -100,7 +100,6 @@ static inline void queue_new(struct weft__driver *driver, weft_task *task)
         weft__queue_push(&worker->queue, task, worker);
         weft__leave(driver);
     } else {
-        weft__set_queue(task, NULL);
         weft__queue_from_outside(task, driver->worker);
     }
 }
@@ -193,7 +192,6 @@ static weft_task *spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *a
     if (!task)
         return NULL;
     init_record(task, fn, arg, state);
-    weft__set_queue(task, NULL);
     atomic_fetch_add_explicit(&worker->outside_spawned, 1, memory_order_release);
     weft__queue_from_outside(task, worker);
     return task;
@@ -235,7 +233,6 @@ weft_task *weft__task_new_external(weft_runtime *runtime, weft_fn *fn, void *arg
     if (!task)
         return NULL;
     init_record(task, fn, arg, WEFT__POOL);
-    weft__set_queue(task, NULL);
     atomic_fetch_add_explicit(&runtime->external_spawned, 1, memory_order_release);
     return task;
 }
@@ -493,7 +490,7 @@ static void queue_ready_task(weft_task *task)
         weft__make_next(worker, task);
         weft__leave(driver);
     } else {
-        weft__queue_from_outside(task, atomic_load_explicit(&task->last, memory_order_relaxed));
+        weft__queue_from_outside(task, weft__home_worker(task));
     }
 }
 
@@ -519,28 +516,29 @@ void weft__ready_from_inside(weft_task *waiter)
     if (action == WEFT__READY_FUTEX)
         weft__futex_wake(&waiter->state, 1);
     else if (action == WEFT__READY_QUEUE)
-        weft__queue_from_outside(waiter, atomic_load_explicit(&waiter->last, memory_order_relaxed));
+        weft__queue_from_outside(waiter, weft__home_worker(waiter));
 }
 
 /* ---- awaiting ---- */
 
-static bool has_room(const weft_task *root, const weft_task *task, const weft_runtime *runtime)
+/* Is enough of this stack left for what the task asked for? */
+static inline bool has_room(const weft_task *root, const weft_task *task, const weft_runtime *runtime)
 {
-    size_t need = __builtin_expect(task->flags & WEFT__FLAG_EXTRA, 0) ? weft__task_stack_size(task, runtime)
-                                                                       : runtime->config.stack_size;
+    char *frame = __builtin_frame_address(0);
 
-    return (size_t)((char *)__builtin_frame_address(0) - root->stack->low) >= need;
+    if (__builtin_expect(task->flags & WEFT__FLAG_EXTRA, 0))
+        return (size_t)(frame - root->stack->low) >= weft__task_stack_size(task, runtime);
+    return frame >= root->in_place_limit;
 }
 
 /* Take a task that has not started out of this worker's queue, to run it in place. */
-static inline bool claim(struct weft__driver *driver, weft_task *task)
+static inline __attribute__((always_inline)) bool claim(struct weft__driver *driver, weft_task *root, weft_task *task)
 {
     struct weft__worker *worker = weft__enter(driver);
     bool claimed = false;
 
-    if (worker && atomic_load_explicit(&task->queue, memory_order_relaxed) == worker &&
-        !atomic_load_explicit(&task->root, memory_order_relaxed) &&
-        has_room(driver->coroutine, task, driver->runtime)) {
+    if (worker && atomic_load_explicit(&task->home, memory_order_relaxed) == weft__home_queued(worker) &&
+        !atomic_load_explicit(&task->root, memory_order_relaxed) && has_room(root, task, driver->runtime)) {
         weft__queue_remove(&worker->queue, task);
         weft__charge(driver, worker, WEFT__CREDIT_IN_PLACE);
         claimed = true;
@@ -574,7 +572,6 @@ static inline intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
     root->current = awaiter;
 
     driver = weft__driver();
-    weft__count(&driver->counters.ended, 1);
     weft__count(&driver->counters.ran_in_place, 1);
     free_record(driver, task);
     *fate = take_fate(awaiter);
@@ -598,6 +595,13 @@ static int wait_for_end(weft_task *self, weft_task *task)
     return fate;
 }
 
+static bool runs_in_place(weft_task *task)
+{
+    weft_task *root = atomic_load_explicit(&task->root, memory_order_relaxed);
+
+    return root && root != task;
+}
+
 static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *result)
 {
     weft_task *self = weft__waiter_self();
@@ -608,6 +612,8 @@ static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *
         return -ENOMEM;
     if (!weft__state_is_thread(&self->state) && task == self->current)
         return -EDEADLK;
+    if (runs_in_place(task))
+        return -EBUSY; /* for its first awaiter */
     if (!atomic_compare_exchange_strong_explicit(&task->waiter, &nobody, self, memory_order_relaxed,
                                                  memory_order_relaxed))
         return -EBUSY;
@@ -641,7 +647,7 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
     /* Its own cancellation only: what reaches it from those it runs in place for, the awaited task will find. */
     if (__builtin_expect(weft__is_cancelled_early(driver, root->current), 0) && root->current->mask == 0)
         return await_cancelled(root, task, result);
-    if (!claim(driver, task))
+    if (!claim(driver, root, task))
         return await_elsewhere(task, result);
     *result = run_in_place(root, task, &fate);
     return fate;

@@ -8,7 +8,7 @@
  *
  *     root ──► [ stack: root's fn … weft_await → in-place task's fn … weft_await → another one's fn ]
  *       └ current ─────────────────────────────────────────────────────────────► innermost task
- *                 innermost.under → the one it runs in place for → … → root
+ *                 innermost.under → the one it runs in place for → … → root (which has no `under`)
  *
  * Records come from slabs that keep their type as long as the runtime lives, so that a late wake-up or a late
  * cancellation may touch a record whose task has ended: it sets a bit that means nothing there.
@@ -20,6 +20,7 @@
 #include <weft/scope.h>
 #include <weft/task.h>
 
+#include "runtime/context.h"
 #include "runtime/park.h"
 #include "runtime/stack.h"
 #include "runtime/task_state.h"
@@ -51,29 +52,39 @@ struct weft_task {
     /* Whoever holds it: a run queue, an inbox, a free list. */
     weft_task *next;
     weft_task *prev;
-    _Atomic(struct weft__worker *) queue; /* the worker whose run queue it is in; NULL: in none */
 
-    weft_fn *fn;
+    /* The worker in whose run queue it is (weft__home_queued), else the one that it last ran on, to which a waker
+     * from outside hands it. */
+    _Atomic uintptr_t home;
+
+    _Atomic(weft_task *) root; /* the coroutine it runs on; itself: it is one; NULL: it has not started */
     union {
-        void *arg;       /* until it starts */
-        intptr_t result; /* once it is DONE */
+        struct weft__context context; /* a root that has started: while it does not run */
+        struct {
+            weft_fn *fn;
+            union {
+                void *arg;       /* until it starts */
+                intptr_t result; /* once it is DONE */
+            };
+            union {
+                weft_task *under; /* runs in place: the task that it does so for */
+                void *call;       /* WEFT__POOL: the pool's own */
+            };
+        };
     };
-    weft_task *under;             /* runs in place for this one; NULL: it is a root, or has not started */
-    _Atomic(weft_task *) root;    /* the coroutine it runs on; NULL: has not started */
 
     /* ---- second line ---- */
 
     /* Of a root; whoever runs the coroutine. */
-    void *sp; /* saved while it does not run */
     struct weft__stack *stack;
-    weft_task *current;                   /* the innermost task on this stack */
-    _Atomic(struct weft__worker *) last;  /* the worker it last ran on; a waker from outside queues it there */
+    char *in_place_limit; /* a frame below this leaves too little stack to run a task in place */
+    weft_task *current;   /* the innermost task on this stack */
 
     /* Of any task. NULL in a free record and after spawn. */
-    weft_timeout *scopes;           /* innermost first */
+    weft_timeout *scopes; /* innermost first */
     struct weft__task_extra *extra;
-    _Atomic(weft_task *) waiter;    /* the coroutine or thread that awaits it */
-    weft_runtime *runtime;          /* set when the slab is made; NULL for records of plain threads */
+    _Atomic(weft_task *) waiter; /* the coroutine or thread that awaits it */
+    weft_runtime *runtime;       /* set when the slab is made; NULL for records of plain threads */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct weft_task) == 128, "a record is two cache lines");

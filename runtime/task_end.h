@@ -43,12 +43,12 @@ static inline bool weft__is_cancelled_early(const struct weft__driver *driver, c
 void weft__ready_from_inside(weft_task *waiter);
 
 /* weft__suspend_check when the task runs in place for others, whose cancellation reaches it too. */
-int weft__suspend_check_chain(weft_task *task);
+int weft__suspend_check_chain(weft_task *task, const weft_task *root);
 
 static inline int weft__suspend_check_fast(struct weft__driver *driver, weft_task *current)
 {
-    if (__builtin_expect(current->under != NULL, 0))
-        return weft__suspend_check_chain(current);
+    if (__builtin_expect(current != driver->coroutine, 0))
+        return weft__suspend_check_chain(current, driver->coroutine);
     return weft__is_cancelled_early(driver, current) && current->mask == 0 ? -ECANCELED : 0;
 }
 

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "runtime/clock.h"
 #include "runtime/config.h"
@@ -36,7 +38,9 @@ enum {
     MAINTAIN_NS = 50 * 1000, /* aim of the credit: a look at the clock costs 28 ns, at epoll 155 ns */
     STALE_NS = 200 * 1000,   /* a worker that has not looked around for so long is served by its peers */
     SLOW_SLICE_NS = 50 * 1000,  /* tasks that run so long are worth a wake-up each (a wake-up takes 30-70 µs) */
-    SPREAD_NS = 300 * 1000,  /* busy for so long without a pause, with a backlog: a second worker pays */
+    SPREAD_NS = 300 * 1000,  /* busy for so long without a pause, with a backlog: a second worker may pay */
+    PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long */
+    PAYOFF_NS = 50 * 1000,   /* a theft that keeps the thief busy for less was not worth the wake-up */
     SLACK_NS = 1000,         /* timer slack of the workers; the kernel's default of 50 µs delays every deadline */
 };
 
@@ -151,15 +155,21 @@ void weft__wake_searcher(weft_runtime *runtime)
     struct weft__idle *idle = &runtime->idle;
     int index;
 
-    /* Full fence: the work was published before; pairs with the one in fall_asleep (idle.h, rule 3). */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (!weft__idle_any(idle) || !weft__idle_begin_search(idle))
-        return;
-    index = weft__idle_claim(idle);
-    if (index < 0)
+    do {
+        /* Full fence: the work was published before; pairs with the one in fall_asleep (idle.h, rule 3). */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!weft__idle_any(idle) || !weft__idle_begin_search(idle))
+            return;
+        index = weft__idle_claim(idle);
+        if (index >= 0) {
+            weft__notify(&runtime->workers[index]);
+            return;
+        }
         weft__idle_end_search(idle);
-    else
-        weft__notify(&runtime->workers[index]);
+        atomic_thread_fence(memory_order_seq_cst);
+        /* While this call held the right to search and found nobody, another may have relied on it, and a worker
+         * gone to sleep. One that is only on its way to sleep will look again by itself. */
+    } while (weft__idle_claimable(idle));
 }
 
 /* ---- the run queue, inside ---- */
@@ -168,6 +178,7 @@ void weft__make_next(struct weft__worker *worker, weft_task *task)
 {
     weft_task *displaced = worker->next;
 
+    weft__set_home(task, (uintptr_t)worker);
     worker->next = task;
     if (displaced)
         weft__queue_push(&worker->queue, displaced, worker);
@@ -201,10 +212,10 @@ static weft_task *pop(struct weft__worker *worker)
         weft__queue_push(&worker->queue, task, worker);
     }
     worker->next_streak = 0;
-    task = weft__queue_pop(&worker->queue);
+    task = weft__queue_pop(&worker->queue, worker);
     if (__builtin_expect(!task, 0) && !weft__inbox_is_empty(&worker->inbox)) {
         drain_inbox(worker, worker);
-        task = weft__queue_pop(&worker->queue);
+        task = weft__queue_pop(&worker->queue, worker);
     }
     return task;
 }
@@ -249,7 +260,11 @@ static bool start(struct weft__driver *driver, weft_task *task)
         return false;
     weft__annotate_stack_begin(stack);
     task->stack = stack;
-    task->sp = weft__context_make(stack->start, coroutine_main);
+    /* The context takes the place of these in the record; coroutine_main puts them back. */
+    driver->start_fn = task->fn;
+    driver->start_arg = task->arg;
+    weft__context_make(&task->context, stack->start, coroutine_main);
+    atomic_store_explicit(&task->root, task, memory_order_relaxed);
     return true;
 }
 
@@ -257,7 +272,6 @@ static void adopt(struct weft__driver *driver, struct weft__worker *worker, weft
 {
     atomic_store_explicit(&worker->dispatches, atomic_load_explicit(&worker->dispatches, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    atomic_store_explicit(&task->last, worker, memory_order_relaxed);
     atomic_store_explicit(&worker->running, task, memory_order_relaxed);
     driver->coroutine = task;
 }
@@ -335,7 +349,7 @@ static inline struct weft__driver *switch_from(struct weft__driver *driver, weft
     else
         driver->coroutine = NULL;
     weft__annotate_leave(&fake, to ? to->stack : NULL, &driver->annotated);
-    driver = weft__context_switch(&from->sp, to ? to->sp : driver->base_sp, driver);
+    driver = weft__context_switch(&from->context, to ? &to->context : &driver->base, driver);
     weft__annotate_enter(fake, NULL);
     after_switch(driver);
     weft__leave(driver);
@@ -399,6 +413,7 @@ static weft_task *next_on_this_stack(struct weft__driver *driver, struct weft__w
     if (next && !has_started(next)) {
         if (fits(next, stack, driver->runtime)) {
             next->stack = stack;
+            atomic_store_explicit(&next->root, next, memory_order_relaxed);
             adopt(driver, worker, next);
             return next;
         }
@@ -412,8 +427,7 @@ static weft_task *next_on_this_stack(struct weft__driver *driver, struct weft__w
     else
         driver->coroutine = NULL;
     weft__annotate_leave(NULL, next ? next->stack : NULL, &driver->annotated);
-    void *never;
-    weft__context_switch(&never, next ? next->sp : driver->base_sp, driver);
+    weft__context_switch(&(struct weft__context){0}, next ? &next->context : &driver->base, driver);
     __builtin_unreachable();
 }
 
@@ -422,6 +436,8 @@ static void coroutine_main(void *arg)
     struct weft__driver *driver = arg;
     weft_task *task = driver->coroutine;
 
+    task->fn = driver->start_fn;
+    task->arg = driver->start_arg;
     weft__annotate_enter(NULL, NULL);
     after_switch(driver);
     weft__leave(driver);
@@ -431,7 +447,9 @@ static void coroutine_main(void *arg)
         intptr_t result;
 
         task->current = task;
-        atomic_store_explicit(&task->root, task, memory_order_relaxed);
+        task->in_place_limit = stack->low + driver->runtime->config.stack_size;
+        /* Full fence: `root` is stored, CANCEL is looked at from now on; pairs with weft__state_cancel. */
+        atomic_thread_fence(memory_order_seq_cst);
         result = weft__task_call(task);
         driver = weft__driver();
         worker = end_task(driver, weft__enter(driver), task, result);
@@ -499,7 +517,9 @@ static void serve_stale_peers(struct weft__driver *driver, struct weft__worker *
 /*
  * Is a second worker worth its wake-up? Light load is packed: peers lose a fifth to a third of their throughput to
  * workers they do not need. Tasks that run long are worth one each; short ones only when this worker has been
- * busy for a while without a pause and still has a backlog.
+ * busy for a while without a pause and still has a backlog. Whether those are many small tasks, which cost less than
+ * stealing them, or a few large ones, nobody can tell before: the thief finds out, and after a theft that did not
+ * pay the worker waits twice as long before it asks again.
  */
 static bool is_worth_help(const struct weft__worker *worker, int64_t now)
 {
@@ -507,7 +527,11 @@ static bool is_worth_help(const struct weft__worker *worker, int64_t now)
 
     if (backlog == 0)
         return false;
-    return worker->slice_ns >= SLOW_SLICE_NS || (backlog >= 2 && now - worker->busy_since >= SPREAD_NS);
+    if (worker->slice_ns >= SLOW_SLICE_NS)
+        return true;
+    return backlog >= 2 && now - worker->busy_since >= SPREAD_NS &&
+           now - atomic_load_explicit(&worker->robbed_at, memory_order_relaxed) >=
+               atomic_load_explicit(&worker->patience, memory_order_relaxed);
 }
 
 static void spread(struct weft__worker *worker, int64_t now)
@@ -563,8 +587,55 @@ static void stop_searching(struct weft__driver *driver)
     weft__idle_end_search(&driver->runtime->idle);
 }
 
+/* The own queue is empty again: was the last theft worth it? */
+static void judge_theft(struct weft__driver *driver, int64_t now)
+{
+    struct weft__worker *victim = driver->robbed;
+    int64_t patience;
+
+    if (!victim)
+        return;
+    driver->robbed = NULL;
+    patience = atomic_load_explicit(&victim->patience, memory_order_relaxed) * 2;
+    if (now - driver->robbed_at >= PAYOFF_NS)
+        patience = 0;
+    else if (patience < SPREAD_NS)
+        patience = SPREAD_NS;
+    else if (patience > PATIENCE_MOST_NS)
+        patience = PATIENCE_MOST_NS;
+    atomic_store_explicit(&victim->patience, patience, memory_order_relaxed);
+}
+
+static bool has_backlog(const struct weft__worker *peer)
+{
+    return atomic_load_explicit(&peer->wants_help, memory_order_relaxed) && weft__queue_count(&peer->queue) > 0;
+}
+
+static bool anyone_has_backlog(const struct weft__worker *worker)
+{
+    const weft_runtime *runtime = worker->runtime;
+
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
+        if (&runtime->workers[i] != worker && has_backlog(&runtime->workers[i]))
+            return true;
+    return false;
+}
+
+/* A searcher has found work: if there is more, the next one is woken (idle.h, rule 2). */
+static void pass_search_on(struct weft__driver *driver, const struct weft__worker *worker)
+{
+    if (!driver->searching)
+        return;
+    stop_searching(driver);
+    /* Full fence: a producer that saw this searcher has woken nobody; its backlog was published before. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (anyone_has_backlog(worker))
+        weft__wake_searcher(worker->runtime);
+}
+
 /* Take the older half of a peer's queue. */
-static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *victim, bool stale)
+static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *victim, bool stale,
+                      int64_t now)
 {
     uint32_t want, taken = 0;
     weft_task *task;
@@ -574,7 +645,7 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
     want = (weft__queue_count(&victim->queue) + 1) / 2;
     if (want > STEAL_MOST)
         want = STEAL_MOST;
-    while (taken < want && (task = weft__queue_pop(&victim->queue))) {
+    while (taken < want && (task = weft__queue_pop(&victim->queue, worker))) {
         weft__queue_push(&worker->queue, task, worker);
         taken++;
     }
@@ -583,19 +654,16 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
         victim->next = NULL;
         taken = 1;
     }
-    if (weft__queue_count(&victim->queue) < 2)
-        atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
+    atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
     weft__release(victim);
     if (taken) {
+        atomic_store_explicit(&victim->robbed_at, now, memory_order_relaxed);
+        driver->robbed = victim;
+        driver->robbed_at = now;
         weft__count(&driver->counters.steals, 1);
         weft__count(&driver->counters.stolen, taken);
     }
     return taken;
-}
-
-static bool has_backlog(const struct weft__worker *peer)
-{
-    return atomic_load_explicit(&peer->wants_help, memory_order_relaxed) && weft__queue_count(&peer->queue) > 0;
 }
 
 /* Look at every peer once, from a random one on. True: something is in the own queue now. Inside. */
@@ -609,6 +677,7 @@ static bool search(struct weft__driver *driver, struct weft__worker *worker)
     if (n == 1)
         return false;
     now = weft__clock_now();
+    judge_theft(driver, now);
     first = (uint32_t)(weft__random(&driver->random) >> 32) % n;
     for (uint32_t i = 0; i < n; i++) {
         struct weft__worker *peer = &runtime->workers[(first + i) % n];
@@ -620,24 +689,10 @@ static bool search(struct weft__driver *driver, struct weft__worker *worker)
         if (stale)
             serve_peer(driver, worker, peer, now);
         if (has_backlog(peer) || stale)
-            steal(driver, worker, peer, stale);
-        if (worker->queue.head) {
-            stop_searching(driver);
-            if (has_backlog(peer))
-                weft__wake_searcher(runtime);
+            steal(driver, worker, peer, stale, now);
+        if (worker->queue.head)
             return true;
-        }
     }
-    return false;
-}
-
-static bool anyone_has_backlog(const struct weft__worker *worker)
-{
-    const weft_runtime *runtime = worker->runtime;
-
-    for (uint32_t i = 0; i < runtime->worker_count; i++)
-        if (&runtime->workers[i] != worker && has_backlog(&runtime->workers[i]))
-            return true;
     return false;
 }
 
@@ -694,10 +749,10 @@ static void run_coroutine(struct weft__driver *driver, struct weft__worker *work
 {
     void *fake = NULL;
 
-    stop_searching(driver);
+    pass_search_on(driver, worker);
     adopt(driver, worker, task);
     weft__annotate_leave(&fake, task->stack, &driver->annotated);
-    weft__context_switch(&driver->base_sp, task->sp, driver);
+    weft__context_switch(&driver->base, &task->context, driver);
     weft__annotate_enter(fake, NULL);
     after_switch(driver);
 }
@@ -707,6 +762,10 @@ static void drive(struct weft__driver *driver)
 {
     struct weft__worker *worker = weft__enter(driver);
 
+    if (worker) {
+        atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
+        begin_to_run(driver, worker);
+    }
     while (worker) {
         weft_task *task = pick_startable(driver, worker);
 
@@ -732,6 +791,7 @@ static void set_up_thread(struct weft__driver *driver)
     sigset_t signals;
 
     this_driver = driver;
+    atomic_store_explicit(&driver->tid, (int)syscall(SYS_gettid), memory_order_relaxed);
     pthread_setname_np(pthread_self(), "weft-worker");
     prctl(PR_SET_TIMERSLACK, SLACK_NS, 0, 0, 0);
     /* Signals are the program's: its own threads take them. What the code itself raises must come here. */

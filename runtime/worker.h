@@ -57,6 +57,8 @@ struct weft__worker {
     _Atomic uint64_t dispatches;   /* switches to a task */
     _Atomic(weft_task *) running;  /* the coroutine switched to last, for messages */
     _Atomic uint32_t wants_help;   /* it has a backlog that is worth a theft */
+    _Atomic int64_t robbed_at;     /* by the thief: when it was last stolen from */
+    _Atomic int64_t patience;      /* by the thief: how long it must be busy after that before it wants help again */
     _Atomic uint32_t used;         /* descriptors or deadlines were ever waited for here */
 
     /* -- any thread -- */
@@ -96,20 +98,25 @@ struct weft__driver {
     enum weft__after after;
     weft_task *after_task;
     struct weft__stack *after_stack;
+    weft_fn *start_fn; /* of the task that is about to start on a new stack */
+    void *start_arg;
     struct weft__records records;
     struct weft__stack_cache stacks;
     weft_runtime *runtime;
     bool searching; /* counted in the runtime's searchers */
+    struct weft__worker *robbed; /* whom it stole from last, until it is known what that gave */
+    int64_t robbed_at;
     _Atomic bool lost; /* its worker was taken; written under seize_lock */
     _Atomic uint32_t cancel_all; /* the runtime is stopping: every task is cancelled */
 
     struct weft__counters counters __attribute__((aligned(64))); /* written by this thread */
 
     /* -- cold -- */
-    void *base_sp __attribute__((aligned(64)));
+    struct weft__context base __attribute__((aligned(64)));
     struct weft__annotated_thread annotated;
     uint64_t random;
     pthread_t thread;
+    _Atomic int tid;
     bool exited;                   /* to be joined; under the runtime's drivers_lock */
     _Atomic uint32_t has_worker;   /* futex: a spare waits for it */
     struct weft__driver *next;     /* all drivers of the runtime */
@@ -128,16 +135,19 @@ extern intptr_t weft__driver_offset __attribute__((visibility("hidden")));
 
 static inline struct weft__driver *weft__driver(void)
 {
+#if defined(__x86_64__)
+    struct weft__driver *driver;
+
+    __asm__ volatile("movq %%fs:(%1), %0" : "=r"(driver) : "r"(weft__driver_offset) : "memory");
+    return driver;
+#elif defined(__aarch64__)
     char *thread_pointer;
 
-#if defined(__x86_64__)
-    __asm__ volatile("movq %%fs:0, %0" : "=r"(thread_pointer));
-#elif defined(__aarch64__)
     __asm__ volatile("mrs %0, tpidr_el0" : "=r"(thread_pointer));
+    return *(struct weft__driver **)(thread_pointer + weft__driver_offset);
 #else
 #error "weft runs on x86-64 and AArch64"
 #endif
-    return *(struct weft__driver **)(thread_pointer + weft__driver_offset);
 }
 
 /* ---- being inside ---- */
