@@ -1,6 +1,9 @@
 /*
  * The depot of task records (record.h): full magazines in a list, and slabs from which new ones are carved. Any
- * thread, under the depot's lock. Slabs are never unmapped before the runtime ends.
+ * thread, under the depot's lock.
+ *
+ * Slabs keep their type for ever: a thread outside may make a task ready whose runtime has ended meanwhile
+ * (park.h). When a runtime ends, its slabs give their memory back and wait, mapped and zeroed, for the next one.
  */
 #include "runtime/record.h"
 
@@ -36,6 +39,32 @@ struct weft__depot *weft__depot_new(weft_runtime *runtime)
     return depot;
 }
 
+static struct {
+    pthread_mutex_t lock;
+    struct slab *free;
+} retired = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void retire(struct slab *slab)
+{
+    madvise(slab->records, SLAB_SIZE, MADV_DONTNEED);
+    pthread_mutex_lock(&retired.lock);
+    slab->next = retired.free;
+    retired.free = slab;
+    pthread_mutex_unlock(&retired.lock);
+}
+
+static struct slab *take_retired(void)
+{
+    struct slab *slab;
+
+    pthread_mutex_lock(&retired.lock);
+    slab = retired.free;
+    if (slab)
+        retired.free = slab->next;
+    pthread_mutex_unlock(&retired.lock);
+    return slab;
+}
+
 void weft__depot_free(struct weft__depot *depot)
 {
     if (!depot)
@@ -44,24 +73,34 @@ void weft__depot_free(struct weft__depot *depot)
         struct slab *slab = depot->slabs;
 
         depot->slabs = slab->next;
-        munmap(slab->records, SLAB_SIZE);
-        free(slab);
+        retire(slab);
     }
     pthread_mutex_destroy(&depot->lock);
     free(depot);
 }
 
-static bool add_slab(struct weft__depot *depot)
+static struct slab *map_slab(void)
 {
     struct slab *slab = malloc(sizeof *slab);
 
     if (!slab)
-        return false;
+        return NULL;
     slab->records = mmap(NULL, SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (slab->records == MAP_FAILED) {
         free(slab);
-        return false;
+        return NULL;
     }
+    return slab;
+}
+
+static bool add_slab(struct weft__depot *depot)
+{
+    struct slab *slab = take_retired();
+
+    if (!slab)
+        slab = map_slab();
+    if (!slab)
+        return false;
     slab->carved = 0;
     slab->next = depot->slabs;
     depot->slabs = slab;

@@ -1,5 +1,5 @@
 /*
- * Task records: slabs that keep their type while the runtime lives, handed out in magazines.
+ * Task records: slabs that keep their type for ever, handed out in magazines.
  *
  * A thread keeps two magazines and takes or gives a whole one at a time, so the depot's lock is taken once for
  * RECORD_MAGAZINE records (Bonwick, "Magazines and vmem", 2001).

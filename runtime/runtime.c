@@ -277,8 +277,16 @@ static void join_drivers(weft_runtime *runtime)
     }
 }
 
+/* A thread whose work has run already may still be on its way out of weft__queue_from_outside. */
+static void wait_for_visitors(weft_runtime *runtime)
+{
+    while (atomic_load_explicit(&runtime->visitors, memory_order_acquire) > 0)
+        sched_yield();
+}
+
 static void free_runtime(weft_runtime *runtime)
 {
+    wait_for_visitors(runtime);
     weft__pool_free(runtime->pool);
     weft__depot_free(runtime->depot);
     if (runtime->stacks)

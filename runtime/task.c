@@ -243,14 +243,13 @@ void weft__task_finish(weft_task *task, intptr_t result)
     weft_task *waiter;
 
     task->result = result;
-    switch (weft__state_end(&task->state)) {
+    switch (weft__state_end(&task->state, &task->waiter, &waiter)) {
     case WEFT__END_FREE:
         if (weft__task_has_failed(task, result))
             weft__runtime_report(runtime, task, result);
         free_anywhere(task);
         break;
     case WEFT__END_WAKE:
-        waiter = atomic_load_explicit(&task->waiter, memory_order_relaxed);
         weft__ready(waiter);
         break;
     case WEFT__END_KEEP:
@@ -275,10 +274,8 @@ bool weft__task_end(struct weft__driver *driver, struct weft__worker *worker, we
     weft_task *waiter;
 
     task->result = result;
-    action = weft__state_end(&task->state);
+    action = weft__state_end(&task->state, &task->waiter, &waiter);
     if (action == WEFT__END_WAKE) {
-        /* Ordered by AWAITED, which the awaiter set after it. */
-        waiter = atomic_load_explicit(&task->waiter, memory_order_relaxed);
         if (!worker)
             weft__ready(waiter);
         else if (weft__state_is_thread(&waiter->state) || waiter->runtime != worker->runtime)

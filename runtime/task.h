@@ -10,7 +10,7 @@
  *       └ current ─────────────────────────────────────────────────────────────► innermost task
  *                 innermost.under → the one it runs in place for → … → root (which has no `under`)
  *
- * Records come from slabs that keep their type as long as the runtime lives, so that a late wake-up or a late
+ * Records come from slabs that keep their type for ever, so that a late wake-up or a late
  * cancellation may touch a record whose task has ended: it sets a bit that means nothing there.
  */
 #ifndef WEFT_RUNTIME_TASK_H

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <weft/base.h>
 
 typedef _Atomic uint32_t weft__state;
 
@@ -87,15 +88,25 @@ static inline bool weft__state_take_notification(weft__state *state)
 enum weft__end_action {
     WEFT__END_KEEP, /* the handle's owner will free it */
     WEFT__END_FREE, /* nobody refers to it */
-    WEFT__END_WAKE  /* make `waiter` ready; that one frees it */
+    WEFT__END_WAKE  /* make the waiter ready; that one frees it */
 };
 
-/* The result must be stored before. */
-static inline enum weft__end_action weft__state_end(weft__state *state)
+/*
+ * The result must be stored before. `field` is the task's waiter, *waiter what was found there. It is read before DONE
+ * is set: from then on the awaiter, which may be awake for some other reason, may free the record.
+ */
+static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(weft_task *) *field, weft_task **waiter)
 {
-    /* release: the result; acquire: `waiter`, stored before AWAITED was set */
-    uint32_t old = atomic_fetch_or_explicit(state, WEFT__DONE, memory_order_acq_rel);
+    /* acquire: the waiter, stored before AWAITED was set */
+    uint32_t old = atomic_load_explicit(state, memory_order_acquire);
 
+    *waiter = NULL;
+    do {
+        if (old & WEFT__AWAITED)
+            *waiter = atomic_load_explicit(field, memory_order_relaxed);
+        /* release: the result; pairs with the acquire in weft__state_is_done, _await and _detach */
+    } while (!atomic_compare_exchange_weak_explicit(state, &old, old | WEFT__DONE, memory_order_acq_rel,
+                                                    memory_order_acquire));
     if (old & WEFT__DETACHED)
         return WEFT__END_FREE;
     return (old & WEFT__AWAITED) ? WEFT__END_WAKE : WEFT__END_KEEP;

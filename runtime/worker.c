@@ -128,11 +128,15 @@ void weft__queue_from_outside(weft_task *task, struct weft__worker *worker)
 {
     weft_runtime *runtime = worker->runtime;
 
+    /* Until it is pushed the task keeps the runtime alive; after that, being a visitor does. */
+    atomic_fetch_add_explicit(&runtime->visitors, 1, memory_order_relaxed);
     weft__inbox_push(&worker->inbox, task);
     weft__notify(worker);
     /* It is busy with one task: let somebody else look into its inbox. */
     if (weft__idle_any(&runtime->idle) && is_stale(worker, weft__clock_now()))
         weft__wake_searcher(runtime);
+    /* release: pairs with the acquire in wait_for_visitors */
+    atomic_fetch_sub_explicit(&runtime->visitors, 1, memory_order_release);
 }
 
 struct weft__worker *weft__pick_worker(weft_runtime *runtime)
