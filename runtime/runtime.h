@@ -55,7 +55,7 @@ bool weft__runtime_wait_for_worker(struct weft__driver *driver);
 /* A task failed and nobody awaits it. */
 void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t result);
 
-/* Ask one sleeping worker to look for work, unless one is looking. Any thread. */
-void weft__wake_searcher(weft_runtime *runtime);
+/* Ask one sleeping worker to look for work, unless one is looking. True: one was woken. Any thread. */
+bool weft__wake_searcher(weft_runtime *runtime);
 
 #endif

@@ -39,8 +39,11 @@ enum {
     STALE_NS = 200 * 1000,   /* a worker that has not looked around for so long is served by its peers */
     SLOW_SLICE_NS = 50 * 1000,  /* tasks that run so long are worth a wake-up each (a wake-up takes 30-70 µs) */
     SPREAD_NS = 300 * 1000,  /* busy for so long without a pause, with a backlog: a second worker may pay */
-    PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long */
-    PAYOFF_NS = 50 * 1000,   /* a theft that keeps the thief busy for less was not worth the wake-up */
+    PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long … */
+    SATURATED_NS = 10 * 1000 * 1000,     /* … unless it has had no pause for this time: */
+    PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
+    PAYOFF_NS = 250 * 1000,  /* a theft that keeps the thief busy for less was hardly worth the wake-up */
+    CROWD_NS = 100 * 1000,   /* with hundreds of deadlines ahead, those so close together are served by one wake-up */
     SLACK_NS = 1000,         /* timer slack of the workers; the kernel's default of 50 µs delays every deadline */
 };
 
@@ -154,7 +157,7 @@ struct weft__worker *weft__pick_worker(weft_runtime *runtime)
     return &runtime->workers[0];
 }
 
-void weft__wake_searcher(weft_runtime *runtime)
+bool weft__wake_searcher(weft_runtime *runtime)
 {
     struct weft__idle *idle = &runtime->idle;
     int index;
@@ -163,17 +166,18 @@ void weft__wake_searcher(weft_runtime *runtime)
         /* Full fence: the work was published before; pairs with the one in fall_asleep (idle.h, rule 3). */
         atomic_thread_fence(memory_order_seq_cst);
         if (!weft__idle_any(idle) || !weft__idle_begin_search(idle))
-            return;
+            return false;
         index = weft__idle_claim(idle);
         if (index >= 0) {
             weft__notify(&runtime->workers[index]);
-            return;
+            return true;
         }
         weft__idle_end_search(idle);
         atomic_thread_fence(memory_order_seq_cst);
         /* While this call held the right to search and found nobody, another may have relied on it, and a worker
          * gone to sleep. One that is only on its way to sleep will look again by itself. */
     } while (weft__idle_claimable(idle));
+    return false;
 }
 
 /* ---- the run queue, inside ---- */
@@ -360,7 +364,9 @@ static inline struct weft__driver *switch_from(struct weft__driver *driver, weft
     return driver;
 }
 
-struct weft__driver *weft__park(struct weft__driver *driver)
+/* The functions that switch are not inlined: code compiled for a richer processor may keep values in registers that
+ * the switch does not know. */
+__attribute__((noinline)) struct weft__driver *weft__park(struct weft__driver *driver)
 {
     weft_task *self = driver->coroutine;
     struct weft__worker *worker;
@@ -373,7 +379,7 @@ struct weft__driver *weft__park(struct weft__driver *driver)
     return switch_from(driver, self, pick_startable(driver, worker));
 }
 
-struct weft__driver *weft__pass_on(struct weft__driver *driver)
+__attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver *driver)
 {
     weft_task *self = driver->coroutine;
     struct weft__worker *worker = weft__enter(driver);
@@ -409,7 +415,7 @@ static bool fits(const weft_task *task, const struct weft__stack *stack, const w
 }
 
 /* Its task has ended: the next one, on this stack if it has not started. NULL: switched away, for good. */
-static weft_task *next_on_this_stack(struct weft__driver *driver, struct weft__worker *worker,
+static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driver *driver, struct weft__worker *worker,
                                      struct weft__stack *stack)
 {
     weft_task *next = worker ? pick(driver, worker) : NULL;
@@ -518,12 +524,20 @@ static void serve_stale_peers(struct weft__driver *driver, struct weft__worker *
     }
 }
 
+static int64_t patience_of(const struct weft__worker *worker, int64_t now)
+{
+    int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed);
+    bool saturated = now - worker->busy_since >= SATURATED_NS;
+
+    return saturated && patience > PATIENCE_SATURATED_NS ? PATIENCE_SATURATED_NS : patience;
+}
+
 /*
  * Is a second worker worth its wake-up? Light load is packed: peers lose a fifth to a third of their throughput to
  * workers they do not need. Tasks that run long are worth one each; short ones only when this worker has been
  * busy for a while without a pause and still has a backlog. Whether those are many small tasks, which cost less than
- * stealing them, or a few large ones, nobody can tell before: the thief finds out, and after a theft that did not
- * pay the worker waits twice as long before it asks again.
+ * stealing them, or a few large ones, nobody can tell before: so a worker waits twice as long each time before it
+ * has another one woken, and a thief that finds the theft has kept it busy takes that back.
  */
 static bool is_worth_help(const struct weft__worker *worker, int64_t now)
 {
@@ -534,8 +548,19 @@ static bool is_worth_help(const struct weft__worker *worker, int64_t now)
     if (worker->slice_ns >= SLOW_SLICE_NS)
         return true;
     return backlog >= 2 && now - worker->busy_since >= SPREAD_NS &&
-           now - atomic_load_explicit(&worker->robbed_at, memory_order_relaxed) >=
-               atomic_load_explicit(&worker->patience, memory_order_relaxed);
+           now - atomic_load_explicit(&worker->helped_at, memory_order_relaxed) >= patience_of(worker, now);
+}
+
+static void lose_patience(struct weft__worker *worker, int64_t now)
+{
+    int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed) * 2;
+
+    if (patience < SPREAD_NS)
+        patience = SPREAD_NS;
+    if (patience > PATIENCE_MOST_NS)
+        patience = PATIENCE_MOST_NS;
+    atomic_store_explicit(&worker->patience, patience, memory_order_relaxed);
+    atomic_store_explicit(&worker->helped_at, now, memory_order_relaxed);
 }
 
 static void spread(struct weft__worker *worker, int64_t now)
@@ -544,8 +569,8 @@ static void spread(struct weft__worker *worker, int64_t now)
 
     if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
         atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
-    if (help && weft__idle_any(&worker->runtime->idle))
-        weft__wake_searcher(worker->runtime);
+    if (help && weft__idle_any(&worker->runtime->idle) && weft__wake_searcher(worker->runtime))
+        lose_patience(worker, now);
 }
 
 static void give_credit(struct weft__worker *worker, int32_t credit)
@@ -595,19 +620,14 @@ static void stop_searching(struct weft__driver *driver)
 static void judge_theft(struct weft__driver *driver, int64_t now)
 {
     struct weft__worker *victim = driver->robbed;
-    int64_t patience;
 
     if (!victim)
         return;
     driver->robbed = NULL;
-    patience = atomic_load_explicit(&victim->patience, memory_order_relaxed) * 2;
     if (now - driver->robbed_at >= PAYOFF_NS)
-        patience = 0;
-    else if (patience < SPREAD_NS)
-        patience = SPREAD_NS;
-    else if (patience > PATIENCE_MOST_NS)
-        patience = PATIENCE_MOST_NS;
-    atomic_store_explicit(&victim->patience, patience, memory_order_relaxed);
+        atomic_store_explicit(&victim->patience, 0, memory_order_relaxed);
+    else
+        lose_patience(victim, now);
 }
 
 static bool has_backlog(const struct weft__worker *peer)
@@ -661,7 +681,6 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
     atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
     weft__release(victim);
     if (taken) {
-        atomic_store_explicit(&victim->robbed_at, now, memory_order_relaxed);
         driver->robbed = victim;
         driver->robbed_at = now;
         weft__count(&driver->counters.steals, 1);
@@ -706,6 +725,17 @@ static bool must_stay_awake(const struct weft__worker *worker)
            atomic_load_explicit(&worker->runtime->halting, memory_order_relaxed) || anyone_has_backlog(worker);
 }
 
+/* A wake-up for each of thousands of deadlines would cost more than what they wake. */
+static int64_t sleep_until(const struct weft__worker *worker)
+{
+    int64_t earliest = weft__timers_earliest(&worker->timers);
+
+    if (earliest < worker->expired_at + CROWD_NS &&
+        atomic_load_explicit(&worker->timers.crowded, memory_order_relaxed))
+        return worker->expired_at + CROWD_NS;
+    return earliest;
+}
+
 /* Sleep until an event, a deadline or a wake-up. idle.h has the protocol. Inside. */
 static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker)
 {
@@ -720,7 +750,7 @@ static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker
     weft__idle_add(&runtime->idle, worker->index);
     /* Full fence: pairs with the one in weft__wake_searcher and the exchange in weft__notify. */
     atomic_thread_fence(memory_order_seq_cst);
-    until = must_stay_awake(worker) ? 0 : weft__timers_earliest(&worker->timers);
+    until = must_stay_awake(worker) ? 0 : sleep_until(worker);
     if (until)
         weft__count(&driver->counters.sleeps, 1);
 
@@ -745,11 +775,14 @@ static void begin_to_run(struct weft__driver *driver, struct weft__worker *worke
     atomic_store_explicit(&worker->polled_at, now, memory_order_relaxed);
     atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
     give_credit(worker, worker->credit_given > 0 ? worker->credit_given : WEFT__CREDIT_DISPATCH);
-    expire(driver, worker, &worker->timers, now);
+    if (weft__timers_earliest(&worker->timers) <= now) {
+        worker->expired_at = now;
+        expire(driver, worker, &worker->timers, now);
+    }
     weft__monitor_wanted(worker->runtime);
 }
 
-static void run_coroutine(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
+static __attribute__((noinline)) void run_coroutine(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
 {
     void *fake = NULL;
 

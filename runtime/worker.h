@@ -48,6 +48,7 @@ struct weft__worker {
     int32_t credit_given;
     uint32_t slice_ns;    /* what a dispatch took lately, on average */
     int64_t busy_since;   /* when it last began to run without a sleep */
+    int64_t expired_at;   /* when deadlines last ended a sleep */
     weft_runtime *runtime;
     uint32_t index;
 
@@ -57,8 +58,8 @@ struct weft__worker {
     _Atomic uint64_t dispatches;   /* switches to a task */
     _Atomic(weft_task *) running;  /* the coroutine switched to last, for messages */
     _Atomic uint32_t wants_help;   /* it has a backlog that is worth a theft */
-    _Atomic int64_t robbed_at;     /* by the thief: when it was last stolen from */
-    _Atomic int64_t patience;      /* by the thief: how long it must be busy after that before it wants help again */
+    _Atomic int64_t helped_at;     /* when it last had a worker woken, or was stolen from */
+    _Atomic int64_t patience;      /* how long after that before it wants help again; a thief may reset it */
     _Atomic uint32_t used;         /* descriptors or deadlines were ever waited for here */
 
     /* -- any thread -- */
