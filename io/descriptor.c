@@ -17,6 +17,23 @@
 #include "runtime/debug.h"
 #include "runtime/poller.h"
 
+/*
+ * errno, looked up anew each time. The compiler may keep the address of errno over a call that resumes on another
+ * thread: it is told that the function which finds it always finds the same. So nothing in this file reads errno
+ * itself.
+ */
+static __attribute__((noinline)) int last_error(void)
+{
+    __asm__ volatile("" ::: "memory");
+    return errno;
+}
+
+/* The result of a system call that has just been made, or -errno. */
+static inline ssize_t result_of(ssize_t rc)
+{
+    return __builtin_expect(rc < 0, 0) ? -last_error() : rc;
+}
+
 /* What a call is about: the descriptor's entry as it was when the call began. */
 struct attempt {
     struct weft__fd *entry;
@@ -43,7 +60,9 @@ static inline int begin(struct attempt *attempt, int fd, uint32_t bit)
     if (__builtin_expect(!weft__coroutine_self(), 0))
         return weft__misused("a descriptor call");
     /* It must be non-blocking before the first try. */
-    return weft__fd_flags(attempt->entry) & WEFT__FD_NONBLOCK ? 0 : weft__fd_prepare(fd, attempt->entry);
+    return weft__fd_flags(attempt->entry) & WEFT__FD_NONBLOCK
+               ? 0
+               : weft__fd_prepare(fd, attempt->entry, attempt->generation);
 }
 
 /* Wait if a try is known to find nothing. 0: try. */
@@ -52,7 +71,7 @@ static inline int before(struct attempt *attempt)
     int rc;
 
     if (weft__fd_known_idle(attempt->entry, attempt->bit)) {
-        rc = weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, WEFT_FOREVER);
+        rc = weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, 0, WEFT_FOREVER);
         if (rc < 0)
             return rc;
     }
@@ -64,26 +83,27 @@ static inline int before(struct attempt *attempt)
 static inline ssize_t moved(struct attempt *attempt, ssize_t done, size_t asked)
 {
     if ((size_t)done < asked && done > 0 && (weft__fd_flags(attempt->entry) & WEFT__FD_STREAM) &&
-        !(attempt->seen & WEFT__FD_HUP))
+        !(attempt->seen & (WEFT__FD_HUP | WEFT__FD_PRI)))
         weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
+    else
+        weft__found_ready();
     return done;
 }
 
 /* The system call failed. 0: wait was successful or not needed, try again. */
-static int failed(struct attempt *attempt)
+static int failed(struct attempt *attempt, ssize_t error)
 {
-    int error = errno;
-
-    if (error == EINTR)
+    if (error == -EINTR)
         return 0;
-    if (error != EAGAIN && error != EWOULDBLOCK)
-        return -error;
+    if (error != -EAGAIN && error != -EWOULDBLOCK)
+        return (int)error;
     weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
-    return weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, WEFT_FOREVER);
+    return weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, 0, WEFT_FOREVER);
 }
 
 /*
- * The shape of every call: try, wait, try again. `call` is an expression that makes the system call; `asked` the
+ * The shape of every call: try, wait, try again. `call` is an expression that makes the system call
+ * and gives its result or -errno; `asked` the
  * bytes that would show the descriptor is not drained, 0 if that cannot be told.
  */
 #define ATTEMPT(fd, bit, call, asked)                  \
@@ -95,7 +115,7 @@ static int failed(struct attempt *attempt)
                                                        \
         if (done >= 0)                                 \
             return moved(&attempt, done, (asked));     \
-        rc = failed(&attempt);                         \
+        rc = failed(&attempt, done);                   \
     }                                                  \
     return rc
 
@@ -110,28 +130,28 @@ static size_t total(const struct iovec *iov, int count)
 
 ssize_t weft_read(int fd, void *buffer, size_t size)
 {
-    ATTEMPT(fd, WEFT__FD_IN, read(fd, buffer, size), size);
+    ATTEMPT(fd, WEFT__FD_IN, result_of(read(fd, buffer, size)), size);
 }
 
 ssize_t weft_readv(int fd, const struct iovec *iov, int count)
 {
-    ATTEMPT(fd, WEFT__FD_IN, readv(fd, iov, count), total(iov, count));
+    ATTEMPT(fd, WEFT__FD_IN, result_of(readv(fd, iov, count)), total(iov, count));
 }
 
 /* write(2) on a socket whose peer is gone raises SIGPIPE; send(2) can be told not to. */
 static ssize_t write_quietly(int fd, const void *buffer, size_t size)
 {
-    ssize_t done = send(fd, buffer, size, MSG_NOSIGNAL);
+    ssize_t done = result_of(send(fd, buffer, size, MSG_NOSIGNAL));
 
-    return done < 0 && errno == ENOTSOCK ? write(fd, buffer, size) : done;
+    return done == -ENOTSOCK ? result_of(write(fd, buffer, size)) : done;
 }
 
 static ssize_t writev_quietly(int fd, const struct iovec *iov, int count)
 {
     struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-    ssize_t done = sendmsg(fd, &message, MSG_NOSIGNAL);
+    ssize_t done = result_of(sendmsg(fd, &message, MSG_NOSIGNAL));
 
-    return done < 0 && errno == ENOTSOCK ? writev(fd, iov, count) : done;
+    return done == -ENOTSOCK ? result_of(writev(fd, iov, count)) : done;
 }
 
 ssize_t weft_write(int fd, const void *buffer, size_t size)
@@ -168,22 +188,23 @@ static size_t asked_for(size_t size, int flags)
 
 ssize_t weft_recv(int fd, void *buffer, size_t size, int flags)
 {
-    ATTEMPT(fd, WEFT__FD_IN, recv(fd, buffer, size, flags), asked_for(size, flags));
+    ATTEMPT(fd, WEFT__FD_IN, result_of(recv(fd, buffer, size, flags)), asked_for(size, flags));
 }
 
 ssize_t weft_send(int fd, const void *buffer, size_t size, int flags)
 {
-    ATTEMPT(fd, WEFT__FD_OUT, send(fd, buffer, size, flags | MSG_NOSIGNAL), asked_for(size, flags));
+    ATTEMPT(fd, WEFT__FD_OUT, result_of(send(fd, buffer, size, flags | MSG_NOSIGNAL)), asked_for(size, flags));
 }
 
 ssize_t weft_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length)
 {
-    ATTEMPT(fd, WEFT__FD_IN, recvfrom(fd, buffer, size, flags, address, length), asked_for(size, flags));
+    ATTEMPT(fd, WEFT__FD_IN, result_of(recvfrom(fd, buffer, size, flags, address, length)), asked_for(size, flags));
 }
 
 ssize_t weft_sendto(int fd, const void *buffer, size_t size, int flags, const struct sockaddr *address, socklen_t length)
 {
-    ATTEMPT(fd, WEFT__FD_OUT, sendto(fd, buffer, size, flags | MSG_NOSIGNAL, address, length), asked_for(size, flags));
+    ATTEMPT(fd, WEFT__FD_OUT, result_of(sendto(fd, buffer, size, flags | MSG_NOSIGNAL, address, length)),
+            asked_for(size, flags));
 }
 
 /* A connection that failed while it waited to be accepted is not an error of the listener. */
@@ -206,11 +227,9 @@ static bool is_transient(int error)
 
 static int accept_once(int fd, struct sockaddr *address, socklen_t *length)
 {
-    int client = accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int client = (int)result_of(accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK));
 
-    if (client < 0 && is_transient(errno))
-        errno = EINTR;
-    return client;
+    return client < 0 && is_transient(-client) ? -EINTR : client;
 }
 
 static int accept_when_ready(int fd, struct sockaddr *address, socklen_t *length)
@@ -233,7 +252,7 @@ static int connect_result(int fd)
     socklen_t length = sizeof error;
 
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
-        return -errno;
+        return -last_error();
     return -error;
 }
 
@@ -244,16 +263,16 @@ int weft_connect(int fd, const struct sockaddr *address, socklen_t length)
 
     if (rc < 0)
         return rc;
-    while (connect(fd, address, length) < 0) {
-        if (errno == EAGAIN) {
+    while ((rc = (int)result_of(connect(fd, address, length))) < 0) {
+        if (rc == -EAGAIN) {
             /* Only Unix sockets: the listener's backlog is full, and no event will tell. */
             rc = weft_sleep(WEFT_MS(1));
             if (rc < 0)
                 return rc;
             continue;
         }
-        if (errno != EINPROGRESS && errno != EINTR && errno != EALREADY)
-            return errno == EISCONN ? 0 : -errno;
+        if (rc != -EINPROGRESS && rc != -EINTR && rc != -EALREADY)
+            return rc == -EISCONN ? 0 : rc;
         rc = weft_poll(fd, POLLOUT, WEFT_FOREVER);
         return rc < 0 ? rc : connect_result(fd);
     }
@@ -273,10 +292,10 @@ static int look(int fd, int events)
     int n;
 
     do
-        n = poll(&one, 1, 0);
-    while (n < 0 && errno == EINTR);
+        n = (int)result_of(poll(&one, 1, 0));
+    while (n == -EINTR);
     if (n < 0)
-        return -errno;
+        return n;
     return one.revents & POLLNVAL ? -EBADF : one.revents;
 }
 
@@ -301,8 +320,7 @@ int weft_poll(int fd, int events, int64_t timeout)
             return rc;
         if (timeout <= 0)
             return -ETIMEDOUT;
-        weft__fd_clear(attempt.entry, bits | WEFT__FD_HUP, attempt.seen);
-        rc = weft__fd_wait(fd, attempt.entry, attempt.generation, bits, deadline);
+        rc = weft__fd_wait(fd, attempt.entry, attempt.generation, bits, attempt.seen, deadline);
         if (rc == 1)
             return -ETIMEDOUT;
     }

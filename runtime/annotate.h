@@ -27,6 +27,7 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 #ifdef WEFT__ASAN
+#include <pthread.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(HAVE_VALGRIND) && !defined(WEFT__TSAN) && !defined(WEFT__ASAN)
@@ -92,29 +93,29 @@ weft__annotate_leave(void **fake, struct weft__stack *to, const struct weft__ann
     (void)thread;
 }
 
-/* Just after the switch, on the stack that was switched to. `learn`: store the bounds of the stack that was left,
- * on the first switch away from a thread's own stack; else NULL. */
-static inline __attribute__((always_inline)) void weft__annotate_enter(void *fake,
-                                                                       struct weft__annotated_thread *learn)
+/* Just after the switch, on the stack that was switched to. */
+static inline __attribute__((always_inline)) void weft__annotate_enter(void *fake)
 {
 #ifdef WEFT__ASAN
-    const void *bottom;
-    size_t size;
-
-    __sanitizer_finish_switch_fiber(fake, &bottom, &size);
-    if (learn && !learn->asan_size) {
-        learn->asan_bottom = bottom;
-        learn->asan_size = size;
-    }
+    __sanitizer_finish_switch_fiber(fake, NULL, NULL);
 #endif
     (void)fake;
-    (void)learn;
 }
 
 static inline void weft__annotate_thread_begin(struct weft__annotated_thread *thread)
 {
 #ifdef WEFT__TSAN
     thread->tsan_fiber = __tsan_get_current_fiber();
+#endif
+#ifdef WEFT__ASAN
+    pthread_attr_t attributes;
+    void *bottom;
+
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        pthread_attr_getstack(&attributes, &bottom, &thread->asan_size);
+        thread->asan_bottom = bottom;
+        pthread_attr_destroy(&attributes);
+    }
 #endif
     (void)thread;
 }

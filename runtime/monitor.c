@@ -25,6 +25,7 @@
 enum {
     TICK_NS = 1000 * 1000,       /* a backlog behind a long task waits at most so long for another worker */
     SLOWEST_TICK_NS = 4 * TICK_NS,
+    STARVED = 20,                /* take-over times after which it makes no difference why a worker is stuck */
     QUIET_TICKS = 12,            /* all asleep in so many ticks: stop ticking */
     NAME_NS = 100 * 1000 * 1000, /* with the take-over off, debug mode names a task stuck for so long */
 };
@@ -43,6 +44,13 @@ static bool is_asleep(const struct weft__worker *worker)
     return atomic_load_explicit(&worker->state, memory_order_relaxed) == WEFT__SLEEPING;
 }
 
+static void watch_anew(struct weft__watch *watch, int64_t now)
+{
+    watch->since = now;
+    watch->processor_time = -1;
+    watch->named = false;
+}
+
 /* Dispatches show that tasks take turns, maintained_at that one task awaits others in place. */
 static bool has_moved(struct weft__watch *watch, const struct weft__worker *worker)
 {
@@ -55,9 +63,11 @@ static bool has_moved(struct weft__watch *watch, const struct weft__worker *work
     return moved;
 }
 
-static bool has_backlog(const struct weft__worker *worker)
+/* Does something wait that others could serve? Descriptors might: nobody knows before asking epoll. */
+static bool has_backlog(const struct weft__worker *worker, int64_t now)
 {
-    return weft__queue_count(&worker->queue) > 0 || !weft__inbox_is_empty(&worker->inbox);
+    return weft__queue_count(&worker->queue) > 0 || !weft__inbox_is_empty(&worker->inbox) ||
+           weft__timers_earliest(&worker->timers) <= now;
 }
 
 static const char *running_name(const struct weft__worker *worker)
@@ -150,15 +160,13 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
     int64_t stuck;
 
     if (has_moved(watch, worker)) {
-        watch->since = now;
-        watch->processor_time = -1;
-        watch->named = false;
+        watch_anew(watch, now);
         return;
     }
     if (watch->processor_time < 0)
         watch->processor_time = processor_time(worker->driver);
     stuck = now - watch->since;
-    if (has_backlog(worker) && weft__idle_any(&runtime->idle))
+    if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed))
         weft__wake_searcher(runtime);
     if (takeover == 0) {
         if (stuck >= NAME_NS)
@@ -167,12 +175,9 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
     }
     if (stuck < takeover)
         return;
-    if (waits_for_processor(watch, worker, stuck)) {
-        watch->since = now;
-        watch->processor_time = -1;
+    if (stuck < takeover * STARVED && waits_for_processor(watch, worker, stuck))
         return;
-    }
-    if (has_backlog(worker) || atomic_load_explicit(&worker->used, memory_order_relaxed)) {
+    if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed)) {
         name_stuck(watch, worker, now, "; a spare thread takes over its other tasks");
         if (take_over(runtime, worker))
             watch->since = now;
@@ -191,7 +196,7 @@ static bool tick(weft_runtime *runtime)
         struct weft__worker *worker = &runtime->workers[i];
 
         if (is_asleep(worker)) {
-            runtime->monitor.watches[i].since = now;
+            watch_anew(&runtime->monitor.watches[i], now);
             continue;
         }
         busy = true;
@@ -274,6 +279,8 @@ int weft__monitor_start(weft_runtime *runtime)
     monitor->watches = calloc(runtime->worker_count, sizeof *monitor->watches);
     if (!monitor->watches)
         return -ENOMEM;
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
+        watch_anew(&monitor->watches[i], weft__clock_now());
     atomic_store_explicit(&monitor->wanted, 1, memory_order_relaxed);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -62,7 +62,14 @@ int weft__wait(struct weft__wait *wait);
 /* As weft__wait, with a deadline of its own (monotonic clock) besides those of the scopes: 1 when it has passed. */
 int weft__wait_deadline(struct weft__wait *wait, int64_t deadline);
 
-/* Settle a wait, under the lock of its object; then, without the lock, weft__ready the task it returns. */
+/*
+ * The calling task got what it wanted without parking, and may do so again and again: now and then it lets the others
+ * run. Outside a task nothing happens.
+ */
+void weft__found_ready(void);
+
+/* Settle a wait, under the lock of its object or once it is out of its list; then, without the lock, weft__ready the
+ * task it returns. */
 static inline weft_task *weft__settle(struct weft__wait *wait, enum weft__outcome outcome)
 {
     weft_task *task = wait->task;

@@ -194,7 +194,7 @@ static void handle_event(const struct epoll_event *event, void (*ready)(weft_tas
     } while (n == READY_BATCH);
 }
 
-int weft__poller_wait(struct weft__poller *poller, int64_t until, struct weft__event_buffer *buffer,
+int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, struct weft__event_buffer *buffer,
                       void (*ready)(weft_task *task, void *arg), void *arg)
 {
     int handled = 0;
@@ -202,13 +202,19 @@ int weft__poller_wait(struct weft__poller *poller, int64_t until, struct weft__e
 
     /* EINTR: as if nothing had come; the caller looks again anyway. */
     for (int i = 0; i < n; i++) {
-        if (buffer->events[i].data.u64 == WAKEUP_DATA)
+        if (buffer->events[i].data.u64 == WAKEUP_DATA) {
+            /* An edge is seen once: its owner, who may be about to sleep, would miss it. */
+            if (!is_own)
+                weft__poller_wake(poller);
             continue;
+        }
         handle_event(&buffer->events[i], ready, arg);
         handled++;
     }
     return handled;
 }
+
+static void fail_waiters(struct weft__fd *entry);
 
 /* ---- the table ---- */
 
@@ -241,6 +247,11 @@ struct weft__fd *weft__fd_entry(int fd)
     return &chunk[(unsigned)fd % FD_CHUNK];
 }
 
+static bool is_current(const struct weft__fd *entry, uint32_t generation)
+{
+    return atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
+}
+
 static void set_flags(struct weft__fd *entry, uint32_t flags)
 {
     atomic_store_explicit(&entry->flags, flags, memory_order_release);
@@ -270,14 +281,17 @@ void weft__fd_opened(int fd, uint32_t flags)
     weft__lock_enter(&entry->lock);
     reset(entry, flags);
     weft__lock_leave(&entry->lock);
+    if (entry->first)
+        fail_waiters(entry); /* the number was closed behind our back */
 }
 
-int weft__fd_prepare(int fd, struct weft__fd *entry)
+int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation)
 {
     uint32_t flags = WEFT__FD_NONBLOCK;
     struct stat status;
     int type, mode;
     socklen_t length = sizeof type;
+    bool current;
 
     if (weft__fd_flags(entry) & WEFT__FD_NONBLOCK)
         return 0;
@@ -290,9 +304,11 @@ int weft__fd_prepare(int fd, struct weft__fd *entry)
              type == SOCK_STREAM)
         flags |= WEFT__FD_STREAM;
     weft__lock_enter(&entry->lock);
-    add_flags(entry, flags);
+    current = is_current(entry, generation);
+    if (current)
+        add_flags(entry, flags);
     weft__lock_leave(&entry->lock);
-    return 0;
+    return current ? 0 : -EBADF; /* closed meanwhile: the number may be another's now */
 }
 
 /* ---- waiting ---- */
@@ -374,11 +390,6 @@ static bool books_registration(struct weft__fd *entry, struct weft__worker *work
     return true;
 }
 
-static bool is_current(const struct weft__fd *entry, uint32_t generation)
-{
-    return atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
-}
-
 static int withdraw(struct weft__fd *entry, struct weft__wait *wait, int rc)
 {
     weft__lock_enter(&entry->lock);
@@ -397,16 +408,17 @@ static void wait_while_closing(const struct weft__fd *entry)
         sched_yield();
 }
 
-int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, int64_t deadline)
+int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen, int64_t deadline)
 {
     struct weft__wait wait = {.task = weft__coroutine_self(), .kind = bits | WEFT__FD_HUP};
     struct weft__worker *worker, *from;
+    uint32_t ready;
     bool registers;
     int rc;
 
     if (!wait.task)
         return -EPERM;
-    rc = weft__fd_prepare(fd, entry);
+    rc = weft__fd_prepare(fd, entry, generation);
     if (rc < 0)
         return rc;
     wait_while_closing(entry);
@@ -418,7 +430,8 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
         return -EBADF;
     }
     registers = books_registration(entry, worker, &from);
-    if (!registers && (weft__fd_ready(entry) & (bits | WEFT__FD_HUP))) {
+    ready = weft__fd_ready(entry);
+    if (!registers && (ready & (bits | WEFT__FD_HUP)) && ready != seen) {
         weft__lock_leave(&entry->lock);
         return 0;
     }
@@ -442,29 +455,28 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
 
 /* ---- closing ---- */
 
+/*
+ * From the first reset to the second the number belongs to nobody: who waits for it gets -EBADF, who comes to wait
+ * does so too, since the generation moves on once more when it is over.
+ */
 int weft__fd_close(int fd)
 {
     struct weft__fd *entry = weft__fd_entry(fd);
+    uint32_t generation;
     int rc;
 
     if (!entry)
         return close(fd) < 0 ? -errno : 0;
-    if (weft__fd_flags(entry) == 0) {
-        /* Never waited for: nothing to forget. */
-        weft__lock_enter(&entry->lock);
-        reset(entry, 0);
-        weft__lock_leave(&entry->lock);
-        return close(fd) < 0 && errno != EINTR ? -errno : 0;
-    }
     weft__lock_enter(&entry->lock);
     reset(entry, WEFT__FD_CLOSING);
+    generation = atomic_load_explicit(&entry->generation, memory_order_relaxed);
     weft__lock_leave(&entry->lock);
     fail_waiters(entry);
     /* On Linux the number is free again even after EINTR. */
     rc = close(fd) < 0 && errno != EINTR ? -errno : 0;
     weft__lock_enter(&entry->lock);
-    if (weft__fd_flags(entry) == WEFT__FD_CLOSING)
-        set_flags(entry, 0);
+    if (is_current(entry, generation)) /* weft__fd_opened has not had the number meanwhile */
+        reset(entry, 0);
     weft__lock_leave(&entry->lock);
     return rc;
 }

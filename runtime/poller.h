@@ -41,10 +41,10 @@ void weft__poller_wake(struct weft__poller *poller);
 
 /*
  * Wait until an event or `until` (monotonic; INT64_MAX: no limit; 0: only look). Returns how many events were
- * handled; `ready` is called for each task that is to be queued. The driver of the worker, or, to look only,
- * any thread.
+ * handled; `ready` is called for each task that is to be queued. The driver of the worker (is_own), or, to look only,
+ * any thread: one that finds a wake-up which is not for it gives it back.
  */
-int weft__poller_wait(struct weft__poller *poller, int64_t until, struct weft__event_buffer *buffer,
+int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, struct weft__event_buffer *buffer,
                       void (*ready)(weft_task *task, void *arg), void *arg);
 
 /* ---- descriptors ---- */
@@ -84,14 +84,15 @@ struct weft__fd *weft__fd_entry(int fd);
 void weft__fd_opened(int fd, uint32_t flags);
 
 /*
- * Wait until one of `bits` is remembered as ready; registers the descriptor if need be. Returns 0, -EBADF if it is
+ * Wait until one of `bits` is remembered as ready; registers the descriptor if need be. `seen` is what was remembered
+ * when the caller last asked the system and found nothing, which does not count; 0 if that was cleared. Returns 0, -EBADF if it is
  * closed meanwhile or `generation` is no longer its own, -ECANCELED, -ETIMEDOUT, -errno of registering. 1 if
  * `deadline` passed.
  */
-int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, int64_t deadline);
+int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen, int64_t deadline);
 
 /* Make sure that it is non-blocking, and learn what it is. 0 or -errno. */
-int weft__fd_prepare(int fd, struct weft__fd *entry);
+int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation);
 
 /* Close it and wake its waiters with -EBADF. Any thread. */
 int weft__fd_close(int fd);

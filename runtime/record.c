@@ -73,6 +73,8 @@ void weft__depot_free(struct weft__depot *depot)
         struct slab *slab = depot->slabs;
 
         depot->slabs = slab->next;
+        for (uint32_t i = 0; i < slab->carved; i++)
+            free(slab->records[i].extra);
         retire(slab);
     }
     pthread_mutex_destroy(&depot->lock);

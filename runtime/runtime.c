@@ -190,7 +190,7 @@ bool weft__runtime_wait_for_worker(struct weft__driver *driver)
         if (weft__futex_wait(&driver->has_worker, 0, deadline) == -ETIMEDOUT) {
             if (retire(driver))
                 return false;
-            deadline = INT64_MAX; /* it has just been reserved */
+            deadline = weft__clock_after(WEFT_SEC(SPARE_KEEPALIVE_S)); /* it has just been reserved */
         }
     }
     return !is_halting(runtime);
@@ -277,16 +277,8 @@ static void join_drivers(weft_runtime *runtime)
     }
 }
 
-/* A thread whose work has run already may still be on its way out of weft__queue_from_outside. */
-static void wait_for_visitors(weft_runtime *runtime)
-{
-    while (atomic_load_explicit(&runtime->visitors, memory_order_acquire) > 0)
-        sched_yield();
-}
-
 static void free_runtime(weft_runtime *runtime)
 {
-    wait_for_visitors(runtime);
     weft__pool_free(runtime->pool);
     weft__depot_free(runtime->depot);
     if (runtime->stacks)
@@ -449,7 +441,8 @@ static bool wait_for_tasks(weft_runtime *runtime, int64_t deadline)
 {
     int64_t pause = STOP_LOOK_NS;
 
-    while (live_tasks(runtime) > 0) {
+    /* Visitors first: with `stopping` set, nobody comes after the last one, and the count of tasks is final. */
+    while (atomic_load_explicit(&runtime->visitors, memory_order_seq_cst) > 0 || live_tasks(runtime) > 0) {
         struct timespec ts = {0, pause};
 
         if (weft__clock_now() >= deadline)
@@ -512,16 +505,21 @@ int weft_runtime_stop(weft_runtime *runtime, int64_t grace)
 intptr_t weft_runtime_run(weft_runtime *runtime, weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = weft__driver();
+    intptr_t result;
     weft_task *task;
 
     if (!runtime || !fn)
         return -EINVAL;
     if (driver && driver->runtime == runtime)
         return -EALREADY;
+    weft__visit(runtime);
     task = weft_runtime_spawn(runtime, fn, arg);
-    if (!task)
-        return atomic_load_explicit(&runtime->stopping, memory_order_relaxed) ? -ESHUTDOWN : -ENOMEM;
-    return weft_await(task);
+    if (task)
+        result = weft_await(task);
+    else
+        result = atomic_load_explicit(&runtime->stopping, memory_order_seq_cst) ? -ESHUTDOWN : -ENOMEM;
+    weft__end_visit(runtime);
+    return result;
 }
 
 intptr_t weft_run(weft_fn *fn, void *arg)

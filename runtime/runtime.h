@@ -55,6 +55,21 @@ bool weft__runtime_wait_for_worker(struct weft__driver *driver);
 /* A task failed and nobody awaits it. */
 void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t result);
 
+/*
+ * A thread outside touches the runtime or its tasks: until it has left, stopping waits. Comes before `stopping` is
+ * read: a stopper that has set that and then sees no visitor knows that nobody will still hand over work.
+ */
+static inline void weft__visit(weft_runtime *runtime)
+{
+    atomic_fetch_add_explicit(&runtime->visitors, 1, memory_order_seq_cst);
+}
+
+static inline void weft__end_visit(weft_runtime *runtime)
+{
+    /* release: pairs with the load in wait_for_tasks */
+    atomic_fetch_sub_explicit(&runtime->visitors, 1, memory_order_release);
+}
+
 /* Ask one sleeping worker to look for work, unless one is looking. True: one was woken. Any thread. */
 bool weft__wake_searcher(weft_runtime *runtime);
 

@@ -74,7 +74,9 @@
 
 #define CACHE_LIMIT 256
 #define BATCH_WARM 64
-#define BATCH_COLD 8  /* each costs a page fault (2 µs) and a page before it is known to be needed */
+#define BATCH_MOST 64
+#define RANGES 16 /* for one system call */
+#define BATCH_COLD 16 /* each costs a page fault (2 µs) and a page before it is known to be needed */
 
 /* Warm stacks that the pool keeps: so many, or this part of those in use, if that is more, so that mass
  * endings find whole chunks to trim (0.3 µs a stack, against 0.6 µs one by one). A thousand pairs of tasks that
@@ -128,13 +130,30 @@ struct weft__stack_pool {
 _Static_assert(sizeof(struct weft__stack) <= HEADER_ROOM, "the header of a stack is one cache line");
 
 /* Stacks on their way between a cache and the pool: where they are, since a cold one has no header. */
+/*
+ * Stacks on their way between a cache and the pool. All this runs on the stack of some task, whose second page it
+ * should not touch, so a batch is kept small: the index of a stack in its chunk, less than 64, is in the low bits of
+ * the chunk's address.
+ */
 struct batch {
     unsigned count;
-    struct {
-        struct weft__stack_chunk *chunk;
-        unsigned index;
-    } at[CACHE_LIMIT];
+    uintptr_t at[BATCH_MOST];
 };
+
+static struct weft__stack_chunk *batch_chunk(const struct batch *batch, unsigned i)
+{
+    return (struct weft__stack_chunk *)(batch->at[i] & ~(uintptr_t)(CHUNK_STACKS - 1));
+}
+
+static unsigned batch_index(const struct batch *batch, unsigned i)
+{
+    return (unsigned)(batch->at[i] & (CHUNK_STACKS - 1));
+}
+
+static void batch_add(struct batch *batch, struct weft__stack_chunk *chunk, unsigned index)
+{
+    batch->at[batch->count++] = (uintptr_t)chunk | index;
+}
 
 static size_t round_up(size_t value, size_t to)
 {
@@ -294,20 +313,24 @@ static size_t chunk_bytes(const struct weft__stack_pool *pool)
 
 static void chunk_guard(struct weft__stack_pool *pool, struct weft__stack_chunk *chunk)
 {
-    struct iovec guards[CHUNK_STACKS];
+    struct iovec guards[RANGES];
 
-    for (unsigned i = 0; i < CHUNK_STACKS; i++)
-        guards[i] = (struct iovec){.iov_base = slot_of(pool, chunk, i), .iov_len = pool->page};
-    make_guards(pool, guards, CHUNK_STACKS);
+    for (unsigned first = 0; first < CHUNK_STACKS; first += RANGES) {
+        for (unsigned i = 0; i < RANGES; i++)
+            guards[i] = (struct iovec){.iov_base = slot_of(pool, chunk, first + i), .iov_len = pool->page};
+        make_guards(pool, guards, RANGES);
+    }
     chunk->bare = 0;
 }
 
 static struct weft__stack_chunk *chunk_new(struct weft__stack_pool *pool)
 {
-    struct weft__stack_chunk *chunk = calloc(1, sizeof(*chunk));
+    /* aligned: batches keep an index in the low bits of its address */
+    struct weft__stack_chunk *chunk = aligned_alloc(CHUNK_STACKS, round_up(sizeof(*chunk), CHUNK_STACKS));
 
     if (!chunk)
         return NULL;
+    memset(chunk, 0, sizeof(*chunk));
     chunk->base = map_at(NULL, chunk_bytes(pool), 0);
     if (!chunk->base)
         goto fail_map;
@@ -415,10 +438,8 @@ static void list_warm(struct weft__stack_pool *pool, struct weft__stack_chunk *c
 /* Move stacks out of one of the chunk's words into the batch. */
 static void take(struct weft__stack_chunk *chunk, uint64_t *word, struct batch *batch, unsigned limit)
 {
-    for (; *word && batch->count < limit; *word &= *word - 1) {
-        batch->at[batch->count].chunk = chunk;
-        batch->at[batch->count++].index = (unsigned)__builtin_ctzll(*word);
-    }
+    for (; *word && batch->count < limit; *word &= *word - 1)
+        batch_add(batch, chunk, (unsigned)__builtin_ctzll(*word));
 }
 
 static void take_warm(struct weft__stack_pool *pool, struct batch *batch)
@@ -464,9 +485,9 @@ static struct weft__stack_chunk *take_bare(struct weft__stack_pool *pool)
 static void bring_back(struct weft__stack_pool *pool, const struct batch *batch)
 {
     for (unsigned i = 0; i < batch->count; i++) {
-        struct weft__stack_chunk *chunk = batch->at[i].chunk;
+        struct weft__stack_chunk *chunk = batch_chunk(batch, i);
 
-        chunk->warm |= bit(batch->at[i].index);
+        chunk->warm |= bit(batch_index(batch, i));
         list_warm(pool, chunk);
     }
     counter_add(&pool->warm_count, batch->count);
@@ -544,8 +565,8 @@ static __attribute__((noinline)) int refill(struct weft__stack_pool *pool, struc
 
     /* backwards: neighbours are handed out in rising order, and fill their chunk from one end */
     for (unsigned i = batch.count; i-- > 0;) {
-        struct weft__stack_chunk *chunk = batch.at[i].chunk;
-        unsigned index = batch.at[i].index;
+        struct weft__stack_chunk *chunk = batch_chunk(&batch, i);
+        unsigned index = batch_index(&batch, i);
         struct weft__stack *stack = stack_of(pool, chunk, index);
 
         if (!warm)
@@ -567,17 +588,21 @@ static uint64_t warm_limit(const struct weft__stack_pool *pool)
 /* The memory of deep stacks, down from where most never reach. It costs 0.3 µs a stack to find nothing. */
 static void shave(struct weft__stack_pool *pool, const struct batch *batch)
 {
-    struct iovec ranges[CACHE_LIMIT];
+    struct iovec ranges[RANGES];
     size_t kept = pool->page + round_up(WARM_BYTES, pool->page);
+    unsigned count = 0;
 
     if (pool->slot <= kept)
         return;
     for (unsigned i = 0; i < batch->count; i++) {
-        char *low = slot_of(pool, batch->at[i].chunk, batch->at[i].index) + pool->page;
+        char *low = slot_of(pool, batch_chunk(batch, i), batch_index(batch, i)) + pool->page;
 
-        ranges[i] = (struct iovec){.iov_base = low, .iov_len = pool->slot - kept};
+        ranges[count++] = (struct iovec){.iov_base = low, .iov_len = pool->slot - kept};
+        if (count == RANGES || i + 1 == batch->count) {
+            discard(pool, ranges, count);
+            count = 0;
+        }
     }
-    discard(pool, ranges, batch->count);
 }
 
 /* What leaves the pool to be trimmed: the chunk at the tail, whole if no stack of it is out. */
@@ -621,23 +646,28 @@ static void trim_surplus(struct weft__stack_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-static void give_back(struct weft__stack_pool *pool, struct weft__stack *list)
+static void give_back_batch(struct weft__stack_pool *pool, const struct batch *batch)
 {
-    struct batch batch = {.count = 0};
-
-    for (; list; list = list->next) {
-        batch.at[batch.count].chunk = list->chunk;
-        batch.at[batch.count++].index = list->index;
-    }
-    counter_add(&pool->live, -(uint64_t)batch.count);
+    counter_add(&pool->live, -(uint64_t)batch->count);
     /* beyond the limit something is about to be trimmed altogether: most likely these */
-    if (counter(&pool->warm_count) + batch.count <= warm_limit(pool))
-        shave(pool, &batch);
+    if (counter(&pool->warm_count) + batch->count <= warm_limit(pool))
+        shave(pool, batch);
 
     pthread_mutex_lock(&pool->mutex);
-    bring_back(pool, &batch);
+    bring_back(pool, batch);
     pthread_mutex_unlock(&pool->mutex);
     trim_surplus(pool);
+}
+
+static void give_back(struct weft__stack_pool *pool, struct weft__stack *list)
+{
+    while (list) {
+        struct batch batch = {.count = 0};
+
+        for (; list && batch.count < BATCH_MOST; list = list->next)
+            batch_add(&batch, list->chunk, list->index);
+        give_back_batch(pool, &batch);
+    }
 }
 
 /* The older half goes: what was put last is still in the processor's cache. */

@@ -18,6 +18,8 @@
 #include "runtime/runtime.h"
 #include "runtime/task_end.h"
 
+enum { CALLS_IN_A_ROW = 64 }; /* of some microseconds each, before the task passes on */
+
 /* ---- records ---- */
 
 static inline void init_record(weft_task *task, weft_fn *fn, void *arg, uint32_t state)
@@ -34,9 +36,7 @@ static inline void init_record(weft_task *task, weft_fn *fn, void *arg, uint32_t
 /* What only some tasks have; a free record has none of it. */
 static __attribute__((noinline)) void clear_extras(weft_task *task)
 {
-    if (task->flags & WEFT__FLAG_EXTRA)
-        free(task->extra);
-    task->extra = NULL;
+    /* `extra` stays with the record: somebody may just be naming the task. */
     task->scopes = NULL;
     task->flags = 0;
     task->mask = 0;
@@ -136,25 +136,25 @@ int weft_go(weft_fn *fn, void *arg)
     return 0;
 }
 
-static struct weft__task_extra *make_extra(const weft_spawn_options *options)
+/* The record's own, from an earlier use, or a new one. */
+static bool fill_extra(weft_task *task, const weft_spawn_options *options)
 {
-    struct weft__task_extra *extra = calloc(1, sizeof *extra);
+    struct weft__task_extra *extra = task->extra;
+    size_t length = options->name ? strnlen(options->name, sizeof extra->name - 1) : 0;
 
-    if (!extra)
-        return NULL;
+    if (!extra && !(extra = calloc(1, sizeof *extra)))
+        return false;
     extra->stack_size = options->stack_size;
-    if (options->name) {
-        size_t length = strnlen(options->name, sizeof extra->name - 1);
-
-        memcpy(extra->name, options->name, length);
-    }
-    return extra;
+    memcpy(extra->name, options->name ? options->name : "", length);
+    extra->name[length] = '\0';
+    task->extra = extra;
+    task->flags = WEFT__FLAG_EXTRA;
+    return true;
 }
 
 weft_task *weft_spawn_with(const weft_spawn_options *options, weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = task_driver();
-    struct weft__task_extra *extra;
     weft_task *task;
 
     if (!driver) {
@@ -165,35 +165,34 @@ weft_task *weft_spawn_with(const weft_spawn_options *options, weft_fn *fn, void 
         return weft_spawn(fn, arg);
     if (options->stack_size > SIZE_MAX / 4)
         return NULL;
-    extra = make_extra(options);
-    if (!extra)
-        return NULL;
     task = weft__record_get(driver->runtime->depot, &driver->records);
-    if (!task) {
-        free(extra);
+    if (!task)
+        return NULL;
+    init_record(task, fn, arg, 0);
+    if (!fill_extra(task, options)) {
+        free_record(driver, task);
         return NULL;
     }
-    init_record(task, fn, arg, 0);
-    task->extra = extra;
-    task->flags = WEFT__FLAG_EXTRA;
     queue_new(driver, task);
     return task;
 }
 
 static weft_task *spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *arg, uint32_t state)
 {
-    struct weft__worker *worker;
-    weft_task *task;
+    weft_task *task = NULL;
 
-    if (atomic_load_explicit(&runtime->stopping, memory_order_acquire))
-        return NULL;
-    worker = weft__pick_worker(runtime);
-    task = outside_record(worker);
-    if (!task)
-        return NULL;
-    init_record(task, fn, arg, state);
-    atomic_fetch_add_explicit(&worker->outside_spawned, 1, memory_order_release);
-    weft__queue_from_outside(task, worker);
+    weft__visit(runtime);
+    if (!atomic_load_explicit(&runtime->stopping, memory_order_seq_cst)) {
+        struct weft__worker *worker = weft__pick_worker(runtime);
+
+        task = outside_record(worker);
+        if (task) {
+            init_record(task, fn, arg, state);
+            atomic_fetch_add_explicit(&worker->outside_spawned, 1, memory_order_release);
+            weft__queue_from_outside(task, worker);
+        }
+    }
+    weft__end_visit(runtime);
     return task;
 }
 
@@ -209,14 +208,15 @@ weft_task *weft_runtime_spawn(weft_runtime *runtime, weft_fn *fn, void *arg)
 int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = task_driver();
+    bool stopping;
 
-    if (atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
-        return -ESHUTDOWN;
-    if (driver && driver->runtime == runtime)
+    if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_go(fn, arg);
-    if (spawn_from_outside(runtime, fn, arg, WEFT__DETACHED))
-        return 0;
-    return atomic_load_explicit(&runtime->stopping, memory_order_relaxed) ? -ESHUTDOWN : -ENOMEM;
+    weft__visit(runtime);
+    stopping = !spawn_from_outside(runtime, fn, arg, WEFT__DETACHED) &&
+               atomic_load_explicit(&runtime->stopping, memory_order_seq_cst);
+    weft__end_visit(runtime);
+    return stopping ? -ESHUTDOWN : 0;
 }
 
 /* ---- results that come from elsewhere ---- */
@@ -325,8 +325,11 @@ static weft_task *take_thread_record(void)
     if (task)
         threads.free = task->next;
     weft__lock_leave(&threads.lock);
-    if (!task)
-        task = aligned_alloc(_Alignof(weft_task), sizeof *task);
+    /* One that was used before keeps its state: a late wake-up may just be setting a bit there. */
+    if (!task && (task = aligned_alloc(_Alignof(weft_task), sizeof *task))) {
+        memset(task, 0, sizeof *task);
+        atomic_store_explicit(&task->state, WEFT__THREAD, memory_order_relaxed);
+    }
     return task;
 }
 
@@ -343,8 +346,6 @@ static weft_task *thread_record(void)
     task = take_thread_record();
     if (!task)
         return NULL;
-    memset(task, 0, sizeof *task);
-    atomic_store_explicit(&task->state, WEFT__THREAD, memory_order_relaxed);
     if (pthread_setspecific(threads.key, task) != 0) {
         give_thread_record(task);
         return NULL;
@@ -412,8 +413,12 @@ static int set_timer(struct weft__timer *timer, int64_t deadline, weft_task *sel
     int rc = weft__timer_set(&worker->timers, timer, deadline, self);
 
     /* Another thread drives it now, and may sleep until later than this. */
-    if (rc == 1 && atomic_load_explicit(&driver->lost, memory_order_relaxed))
-        weft__notify(worker);
+    if (rc == 1) {
+        /* Full fence: pairs with the heavy one of the take-over. */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (atomic_load_explicit(&driver->lost, memory_order_relaxed))
+            weft__notify(worker);
+    }
     return rc < 0 ? rc : 0;
 }
 
@@ -491,6 +496,14 @@ static void queue_ready_task(weft_task *task)
     }
 }
 
+void weft__found_ready(void)
+{
+    struct weft__driver *driver = weft__driver();
+
+    if (driver && driver->coroutine && ++driver->calls % CALLS_IN_A_ROW == 0)
+        weft__pass_on(driver);
+}
+
 void weft__ready(weft_task *waiter)
 {
     switch (weft__state_ready(&waiter->state)) {
@@ -537,6 +550,7 @@ static inline __attribute__((always_inline)) bool claim(struct weft__driver *dri
     if (worker && atomic_load_explicit(&task->home, memory_order_relaxed) == weft__home_queued(worker) &&
         !atomic_load_explicit(&task->root, memory_order_relaxed) && has_room(root, task, driver->runtime)) {
         weft__queue_remove(&worker->queue, task);
+        atomic_store_explicit(&task->root, root, memory_order_relaxed);
         weft__charge(driver, worker, WEFT__CREDIT_IN_PLACE);
         claimed = true;
     }
@@ -563,7 +577,6 @@ static inline intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
     intptr_t result;
 
     task->under = awaiter;
-    atomic_store_explicit(&task->root, root, memory_order_relaxed);
     root->current = task;
     result = weft__task_call(task);
     root->current = awaiter;
@@ -599,14 +612,12 @@ static bool runs_in_place(weft_task *task)
     return root && root != task;
 }
 
-static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *result)
+/* The waiter is there: wait, take the result, free the record. */
+static int await_as(weft_task *self, weft_task *task, intptr_t *result)
 {
-    weft_task *self = weft__waiter_self();
     weft_task *nobody = NULL;
     int fate = 0;
 
-    if (!self)
-        return -ENOMEM;
     if (!weft__state_is_thread(&self->state) && task == self->current)
         return -EDEADLK;
     if (runs_in_place(task))
@@ -622,7 +633,32 @@ static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *
     return fate;
 }
 
-/* The awaiter is cancelled already: so is what it awaits. */
+static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *result)
+{
+    weft_task *self = weft__waiter_self();
+    weft_runtime *runtime = task->runtime;
+    int fate;
+
+    if (!self)
+        return -ENOMEM;
+    if (self->runtime == runtime)
+        return await_as(self, task, result);
+    /* From outside: the runtime must not be gone when this thread wakes up after the task's end. */
+    weft__visit(runtime);
+    fate = await_as(self, task, result);
+    weft__end_visit(runtime);
+    return fate;
+}
+
+/* Has a deadline of the awaiter passed? Then a task that has not started never does. */
+static bool is_too_late(weft_task *root)
+{
+    int64_t deadline;
+
+    return weft__interrupt(root, &deadline) < 0;
+}
+
+/* The awaiter is cancelled or late already: so is what it awaits. */
 static __attribute__((noinline)) int await_cancelled(weft_task *root, weft_task *task, intptr_t *result)
 {
     if (root->current == task)
@@ -643,6 +679,8 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
     root = driver->coroutine;
     /* Its own cancellation only: what reaches it from those it runs in place for, the awaited task will find. */
     if (__builtin_expect(weft__is_cancelled_early(driver, root->current), 0) && root->current->mask == 0)
+        return await_cancelled(root, task, result);
+    if (__builtin_expect(root->current->flags & WEFT__FLAG_SCOPES, 0) && is_too_late(root))
         return await_cancelled(root, task, result);
     if (!claim(driver, root, task))
         return await_elsewhere(task, result);

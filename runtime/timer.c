@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { NO_SLOT = UINT32_MAX, FIRST_CAPACITY = 64, CROWD = 256 };
+enum { NO_SLOT = UINT32_MAX, FIRST_CAPACITY = 64, HINT_STEP = 256 };
 
 void weft__timers_init(struct weft__timers *timers)
 {
@@ -69,8 +69,8 @@ static void publish_earliest(struct weft__timers *timers)
     /* Only written when it changes: others read this line. */
     if (earliest != atomic_load_explicit(&timers->earliest, memory_order_relaxed))
         atomic_store_explicit(&timers->earliest, earliest, memory_order_relaxed);
-    if ((timers->count >= CROWD) != atomic_load_explicit(&timers->crowded, memory_order_relaxed))
-        atomic_store_explicit(&timers->crowded, timers->count >= CROWD, memory_order_relaxed);
+    if (timers->count / HINT_STEP != atomic_load_explicit(&timers->hint, memory_order_relaxed) / HINT_STEP)
+        atomic_store_explicit(&timers->hint, timers->count, memory_order_relaxed);
 }
 
 /* Called with the lock; the lock is held over an allocation, which is rare: the arrays double. */

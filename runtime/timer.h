@@ -8,7 +8,6 @@
 #ifndef WEFT_RUNTIME_TIMER_H
 #define WEFT_RUNTIME_TIMER_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/lock.h"
@@ -34,7 +33,7 @@ struct weft__timers {
     struct weft__timer_entry *heap;
     struct weft__timer_slot *slots;
     _Atomic int64_t earliest; /* INT64_MAX: none; written under the lock, read by anybody as a hint */
-    _Atomic bool crowded;     /* many deadlines: the same */
+    _Atomic uint32_t hint;    /* how many deadlines, roughly: the same */
 };
 
 /* A deadline that was set: in the waiter's frame. */

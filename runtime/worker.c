@@ -29,7 +29,9 @@ enum {
      * between two tasks, few enough that the queue waits microseconds. Tokio uses 3, Go a time slice. */
     NEXT_LIMIT = 16,
     STEAL_MOST = 64,        /* taken in one theft: bounds the time the victim is kept out */
-    EXPIRE_BATCH = 64,
+    EXPIRE_BATCH = 32,
+    CROWD_NS_EACH = 10,
+    CROWD_LEAST = 256,      /* deadlines */
     PEERS_A_LOOK = 4,       /* busy peers looked at in one maintenance */
     SEIZE_SPINS = 400,      /* about 5 µs: the driver is inside for much less, or has lost its processor */
 };
@@ -43,7 +45,8 @@ enum {
     SATURATED_NS = 10 * 1000 * 1000,     /* … unless it has had no pause for this time: */
     PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
     PAYOFF_NS = 250 * 1000,  /* a theft that keeps the thief busy for less was hardly worth the wake-up */
-    CROWD_NS = 100 * 1000,   /* with hundreds of deadlines ahead, those so close together are served by one wake-up */
+    CROWD_NS = 100 * 1000,   /* with many deadlines ahead, those so close together are served by one wake-up: */
+    CROWD_MOST_NS = 1000 * 1000, /* 10 ns for each, not less than the first (if there are hundreds), not more than this */
     SLACK_NS = 1000,         /* timer slack of the workers; the kernel's default of 50 µs delays every deadline */
 };
 
@@ -116,8 +119,13 @@ void weft__release(struct weft__worker *worker)
 
 void weft__notify(struct weft__worker *worker)
 {
-    /* Sequentially consistent, after the caller's publication; pairs with the fence in fall_asleep. */
-    if (atomic_exchange_explicit(&worker->state, WEFT__WOKEN, memory_order_seq_cst) == WEFT__SLEEPING)
+    uint32_t sleeping = WEFT__SLEEPING;
+
+    /* Full fence after the caller's publication; pairs with the one in fall_asleep. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&worker->state, memory_order_relaxed) == WEFT__SLEEPING &&
+        atomic_compare_exchange_strong_explicit(&worker->state, &sleeping, WEFT__WOKEN, memory_order_seq_cst,
+                                                memory_order_relaxed))
         weft__poller_wake(&worker->poller);
 }
 
@@ -132,14 +140,13 @@ void weft__queue_from_outside(weft_task *task, struct weft__worker *worker)
     weft_runtime *runtime = worker->runtime;
 
     /* Until it is pushed the task keeps the runtime alive; after that, being a visitor does. */
-    atomic_fetch_add_explicit(&runtime->visitors, 1, memory_order_relaxed);
+    weft__visit(runtime);
     weft__inbox_push(&worker->inbox, task);
     weft__notify(worker);
     /* It is busy with one task: let somebody else look into its inbox. */
     if (weft__idle_any(&runtime->idle) && is_stale(worker, weft__clock_now()))
         weft__wake_searcher(runtime);
-    /* release: pairs with the acquire in wait_for_visitors */
-    atomic_fetch_sub_explicit(&runtime->visitors, 1, memory_order_release);
+    weft__end_visit(runtime);
 }
 
 struct weft__worker *weft__pick_worker(weft_runtime *runtime)
@@ -299,15 +306,44 @@ static struct weft__worker *end_task(struct weft__driver *driver, struct weft__w
     return worker;
 }
 
+/* There is no memory for its stack. Who called may have queued itself already, so the worker must not be left here:
+ * the report waits. Inside. */
+static void fail_to_start(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
+{
+    if (!weft__task_end(driver, worker, task, -ENOMEM))
+        return;
+    task->next = driver->failed;
+    driver->failed = task;
+}
+
+/* Outside. */
+static __attribute__((noinline)) void report_failed(struct weft__driver *driver)
+{
+    while (driver->failed) {
+        weft_task *task = driver->failed;
+
+        driver->failed = task->next;
+        weft__runtime_report(driver->runtime, task, -ENOMEM);
+        weft__task_free(driver, task);
+    }
+}
+
+static inline void leave_and_report(struct weft__driver *driver)
+{
+    weft__leave(driver);
+    if (__builtin_expect(driver->failed != NULL, 0))
+        report_failed(driver);
+}
+
 /* The next task that has a stack to switch to. Inside. */
 static weft_task *pick_startable(struct weft__driver *driver, struct weft__worker *worker)
 {
     weft_task *task;
 
-    while (worker && (task = pick(driver, worker))) {
+    while ((task = pick(driver, worker))) {
         if (has_started(task) || start(driver, task))
             return task;
-        worker = end_task(driver, worker, task, -ENOMEM);
+        fail_to_start(driver, worker, task);
     }
     return NULL;
 }
@@ -358,9 +394,9 @@ static inline struct weft__driver *switch_from(struct weft__driver *driver, weft
         driver->coroutine = NULL;
     weft__annotate_leave(&fake, to ? to->stack : NULL, &driver->annotated);
     driver = weft__context_switch(&from->context, to ? &to->context : &driver->base, driver);
-    weft__annotate_enter(fake, NULL);
+    weft__annotate_enter(fake);
     after_switch(driver);
-    weft__leave(driver);
+    leave_and_report(driver);
     return driver;
 }
 
@@ -376,7 +412,7 @@ __attribute__((noinline)) struct weft__driver *weft__park(struct weft__driver *d
     worker = weft__enter(driver);
     driver->after = WEFT__AFTER_PARK;
     driver->after_task = self;
-    return switch_from(driver, self, pick_startable(driver, worker));
+    return switch_from(driver, self, worker ? pick_startable(driver, worker) : NULL);
 }
 
 __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver *driver)
@@ -427,8 +463,10 @@ static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driv
             adopt(driver, worker, next);
             return next;
         }
-        if (!start(driver, next))
-            next = pick_startable(driver, end_task(driver, worker, next, -ENOMEM));
+        if (!start(driver, next)) {
+            fail_to_start(driver, worker, next);
+            next = pick_startable(driver, worker);
+        }
     }
     driver->after = WEFT__AFTER_RELEASE;
     driver->after_stack = stack;
@@ -437,7 +475,7 @@ static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driv
     else
         driver->coroutine = NULL;
     weft__annotate_leave(NULL, next ? next->stack : NULL, &driver->annotated);
-    weft__context_switch(&(struct weft__context){0}, next ? &next->context : &driver->base, driver);
+    weft__context_switch(&driver->never, next ? &next->context : &driver->base, driver);
     __builtin_unreachable();
 }
 
@@ -448,9 +486,9 @@ static void coroutine_main(void *arg)
 
     task->fn = driver->start_fn;
     task->arg = driver->start_arg;
-    weft__annotate_enter(NULL, NULL);
+    weft__annotate_enter(NULL);
     after_switch(driver);
-    weft__leave(driver);
+    leave_and_report(driver);
     while (task) {
         struct weft__stack *stack = task->stack;
         struct weft__worker *worker;
@@ -464,7 +502,7 @@ static void coroutine_main(void *arg)
         driver = weft__driver();
         worker = end_task(driver, weft__enter(driver), task, result);
         task = next_on_this_stack(driver, worker, stack);
-        weft__leave(driver);
+        leave_and_report(driver);
     }
 }
 
@@ -480,6 +518,8 @@ static void expire(struct weft__driver *driver, struct weft__worker *to, struct 
     do {
         n = weft__timers_expire(timers, now, tasks, EXPIRE_BATCH);
         for (unsigned i = 0; i < n; i++)
+            __builtin_prefetch(tasks[i], 1); /* nobody has looked at a sleeper for long */
+        for (unsigned i = 0; i < n; i++)
             if (weft__state_ready(&tasks[i]->state) == WEFT__READY_QUEUE)
                 weft__queue_push(&to->queue, tasks[i], to);
         weft__count(&driver->counters.timers_fired, n);
@@ -488,7 +528,7 @@ static void expire(struct weft__driver *driver, struct weft__worker *to, struct 
 
 static void look_at_events(struct weft__driver *driver, struct weft__worker *of, struct weft__worker *to, int64_t now)
 {
-    int n = weft__poller_wait(&of->poller, 0, &driver->events, queue_ready, to);
+    int n = weft__poller_wait(&of->poller, of == to, 0, &driver->events, queue_ready, to);
 
     atomic_store_explicit(&of->polled_at, now, memory_order_relaxed);
     weft__count(&driver->counters.polls, 1);
@@ -569,7 +609,7 @@ static void spread(struct weft__worker *worker, int64_t now)
 
     if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
         atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
-    if (help && weft__idle_any(&worker->runtime->idle) && weft__wake_searcher(worker->runtime))
+    if (help && weft__wake_searcher(worker->runtime))
         lose_patience(worker, now);
 }
 
@@ -729,11 +769,15 @@ static bool must_stay_awake(const struct weft__worker *worker)
 static int64_t sleep_until(const struct weft__worker *worker)
 {
     int64_t earliest = weft__timers_earliest(&worker->timers);
+    int64_t window = (int64_t)atomic_load_explicit(&worker->timers.hint, memory_order_relaxed) * CROWD_NS_EACH;
 
-    if (earliest < worker->expired_at + CROWD_NS &&
-        atomic_load_explicit(&worker->timers.crowded, memory_order_relaxed))
-        return worker->expired_at + CROWD_NS;
-    return earliest;
+    if (window < CROWD_LEAST * CROWD_NS_EACH)
+        return earliest;
+    if (window < CROWD_NS)
+        window = CROWD_NS;
+    if (window > CROWD_MOST_NS)
+        window = CROWD_MOST_NS;
+    return earliest < worker->expired_at + window ? worker->expired_at + window : earliest;
 }
 
 /* Sleep until an event, a deadline or a wake-up. idle.h has the protocol. Inside. */
@@ -754,7 +798,7 @@ static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker
     if (until)
         weft__count(&driver->counters.sleeps, 1);
 
-    events = weft__poller_wait(&worker->poller, until, &driver->events, queue_ready, worker);
+    events = weft__poller_wait(&worker->poller, true, until, &driver->events, queue_ready, worker);
 
     atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
     claimed = !weft__idle_remove(&runtime->idle, worker->index);
@@ -790,7 +834,7 @@ static __attribute__((noinline)) void run_coroutine(struct weft__driver *driver,
     adopt(driver, worker, task);
     weft__annotate_leave(&fake, task->stack, &driver->annotated);
     weft__context_switch(&driver->base, &task->context, driver);
-    weft__annotate_enter(fake, NULL);
+    weft__annotate_enter(fake);
     after_switch(driver);
 }
 
@@ -809,6 +853,9 @@ static void drive(struct weft__driver *driver)
         if (task) {
             run_coroutine(driver, worker, task);
             /* It may have come back to a thread whose worker was taken. */
+            worker = weft__enter(driver);
+        } else if (driver->failed) {
+            leave_and_report(driver);
             worker = weft__enter(driver);
         } else if (!search(driver, worker)) {
             if (atomic_load_explicit(&worker->runtime->halting, memory_order_acquire))

@@ -101,6 +101,8 @@ struct weft__driver {
     struct weft__stack *after_stack;
     weft_fn *start_fn; /* of the task that is about to start on a new stack */
     void *start_arg;
+    weft_task *failed; /* detached, without memory for a stack: to be reported */
+    uint32_t calls;    /* that found what they wanted without parking, since it last counted */
     struct weft__records records;
     struct weft__stack_cache stacks;
     weft_runtime *runtime;
@@ -114,6 +116,7 @@ struct weft__driver {
 
     /* -- cold -- */
     struct weft__context base __attribute__((aligned(64)));
+    struct weft__context never; /* of stacks that are left for good */
     struct weft__annotated_thread annotated;
     uint64_t random;
     pthread_t thread;
