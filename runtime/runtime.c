@@ -398,13 +398,16 @@ static void add_counters(weft_stats *stats, const struct weft__counters *counter
 void weft_runtime_stats(const weft_runtime *const_runtime, weft_stats *stats)
 {
     weft_runtime *runtime = (weft_runtime *)const_runtime; /* for its lock */
+    uint64_t cached = 0;
 
     memset(stats, 0, sizeof *stats);
     pthread_mutex_lock(&runtime->drivers_lock);
     stats->live_tasks = sum_ended(runtime);
     stats->live_tasks = sum_spawned(runtime) - stats->live_tasks;
-    for (struct weft__driver *driver = runtime->drivers; driver; driver = driver->next)
+    for (struct weft__driver *driver = runtime->drivers; driver; driver = driver->next) {
         add_counters(stats, &driver->counters);
+        cached += atomic_load_explicit(&driver->stacks.count, memory_order_relaxed);
+    }
     stats->spare_threads = runtime->spare_threads;
     stats->takeovers = read_counter(&runtime->takeovers);
     pthread_mutex_unlock(&runtime->drivers_lock);
@@ -415,6 +418,7 @@ void weft_runtime_stats(const weft_runtime *const_runtime, weft_stats *stats)
     stats->spawned += read_counter(&runtime->external_spawned);
     stats->ended += read_counter(&runtime->external_ended);
     stats->stacks = weft__stack_pool_live(runtime->stacks);
+    stats->stacks = stats->stacks > cached ? stats->stacks - cached : 0;
     weft__pool_stats(runtime->pool, stats);
 }
 

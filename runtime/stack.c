@@ -529,11 +529,21 @@ static void take_from_new(struct weft__stack_pool *pool, struct batch *batch)
     pthread_mutex_unlock(&pool->mutex);
 }
 
+static uint32_t cached(const struct weft__stack_cache *cache)
+{
+    return atomic_load_explicit(&cache->count, memory_order_relaxed);
+}
+
+static void set_cached(struct weft__stack_cache *cache, uint32_t count)
+{
+    atomic_store_explicit(&cache->count, count, memory_order_relaxed);
+}
+
 static void push(struct weft__stack_cache *cache, struct weft__stack *stack)
 {
     stack->next = cache->head;
     cache->head = stack;
-    cache->count++;
+    set_cached(cache, cached(cache) + 1);
 }
 
 static struct weft__stack *pop(struct weft__stack_cache *cache)
@@ -541,7 +551,7 @@ static struct weft__stack *pop(struct weft__stack_cache *cache)
     struct weft__stack *stack = cache->head;
 
     cache->head = stack->next;
-    cache->count--;
+    set_cached(cache, cached(cache) - 1);
     return stack;
 }
 
@@ -680,7 +690,7 @@ static __attribute__((noinline)) void spill(struct weft__stack_pool *pool, struc
         last = last->next;
     older = last->next;
     last->next = NULL;
-    cache->count = CACHE_LIMIT / 2;
+    set_cached(cache, CACHE_LIMIT / 2);
     give_back(pool, older);
 }
 
@@ -779,7 +789,7 @@ void weft__stack_put(struct weft__stack_pool *pool, struct weft__stack_cache *ca
         own_free(pool, stack);
         return;
     }
-    if (__builtin_expect(cache->count == CACHE_LIMIT, 0))
+    if (__builtin_expect(cached(cache) == CACHE_LIMIT, 0))
         spill(pool, cache);
     push(cache, stack);
 }
@@ -788,7 +798,8 @@ void weft__stack_cache_flush(struct weft__stack_pool *pool, struct weft__stack_c
 {
     struct weft__stack *list = cache->head;
 
-    *cache = (struct weft__stack_cache){.head = NULL};
+    cache->head = NULL;
+    set_cached(cache, 0);
     if (list)
         give_back(pool, list);
 }

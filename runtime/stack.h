@@ -7,6 +7,7 @@
 #ifndef WEFT_RUNTIME_STACK_H
 #define WEFT_RUNTIME_STACK_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +28,7 @@ struct weft__stack {
 /* What one thread keeps at hand; no locks. Zeroed is empty. */
 struct weft__stack_cache {
     struct weft__stack *head;
-    uint32_t count;
+    _Atomic uint32_t count; /* written by its thread, read by anybody */
 };
 
 /*

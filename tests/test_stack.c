@@ -261,7 +261,7 @@ static void memory_falls_back_when_many_stacks_end(void **state)
     rest = resident_pages() - before;
     if (!SANITIZED) {
         assert_in_range(peak, MANY, MANY + MANY / 20);
-        assert_in_range(rest, 0, MANY / 20);
+        assert_in_range(rest, 0, MANY / 20 + 4096); /* what the pool keeps warm */
     }
     assert_int_equal(weft__stack_pool_live(pool), 0);
 
