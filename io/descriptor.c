@@ -53,6 +53,8 @@ static inline int begin(struct attempt *attempt, int fd, uint32_t bit)
     attempt->bit = bit;
     if (__builtin_expect(!attempt->entry, 0))
         return -EBADF;
+    if (__builtin_expect(weft__fd_flags(attempt->entry) & WEFT__FD_CLOSING, 0))
+        weft__fd_wait_while_closing(attempt->entry);
     attempt->generation = atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed);
     rc = weft__suspend_check();
     if (__builtin_expect(rc < 0, 0))

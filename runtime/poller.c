@@ -401,8 +401,7 @@ static int withdraw(struct weft__fd *entry, struct weft__wait *wait, int rc)
     return rc;
 }
 
-/* weft_close is between forgetting the number and giving it back: a few microseconds. */
-static void wait_while_closing(const struct weft__fd *entry)
+void weft__fd_wait_while_closing(const struct weft__fd *entry)
 {
     while (weft__fd_flags(entry) & WEFT__FD_CLOSING)
         sched_yield();
@@ -421,7 +420,6 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
     rc = weft__fd_prepare(fd, entry, generation);
     if (rc < 0)
         return rc;
-    wait_while_closing(entry);
     worker = weft__driver()->worker;
 
     weft__lock_enter(&entry->lock);
@@ -456,8 +454,9 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
 /* ---- closing ---- */
 
 /*
- * From the first reset to the second the number belongs to nobody: who waits for it gets -EBADF, who comes to wait
- * does so too, since the generation moves on once more when it is over.
+ * Calls that began before have the old generation, and get -EBADF when they come to wait. Calls that begin while
+ * CLOSING is set wait for its end: the number may be another's by then, which the kernel hands out again the moment
+ * close(2) frees it, so nothing but that flag may change after close(2).
  */
 int weft__fd_close(int fd)
 {
@@ -475,8 +474,8 @@ int weft__fd_close(int fd)
     /* On Linux the number is free again even after EINTR. */
     rc = close(fd) < 0 && errno != EINTR ? -errno : 0;
     weft__lock_enter(&entry->lock);
-    if (is_current(entry, generation)) /* weft__fd_opened has not had the number meanwhile */
-        reset(entry, 0);
+    if (is_current(entry, generation)) /* else weft__fd_opened has had the number meanwhile */
+        set_flags(entry, weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_CLOSING);
     weft__lock_leave(&entry->lock);
     return rc;
 }

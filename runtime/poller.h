@@ -94,6 +94,10 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
 /* Make sure that it is non-blocking, and learn what it is. 0 or -errno. */
 int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation);
 
+/* weft__fd_close is between forgetting the number and giving it back: a few microseconds. Before a call's generation
+ * is read. */
+void weft__fd_wait_while_closing(const struct weft__fd *entry);
+
 /* Close it and wake its waiters with -EBADF. Any thread. */
 int weft__fd_close(int fd);
 
