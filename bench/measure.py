@@ -273,7 +273,7 @@ def run_steps(steps, options):
 
 def parse_options():
     parser = argparse.ArgumentParser(description="Measure weft; bench/run.sh builds it first.")
-    parser.add_argument("--build", default="build/release")
+    parser.add_argument("--build", default="build/bench-release")
     parser.add_argument("--out", default="")
     parser.add_argument("--only", default=",".join(SECTIONS), type=lambda text: text.split(","))
     parser.add_argument("--workers", type=lambda text: [int(count) for count in text.split(",")])

@@ -63,18 +63,20 @@ install_python()
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install python3 >/dev/null
 }
 
+build_dir=build/bench-$preset
+
 if [ $install = 1 ]; then
     echo "== looking for what is needed"
     bash cmake/install-deps.sh --bench
     install_python
 fi
 if [ $build = 1 ]; then
-    echo "== building build/$preset"
-    log=build/$preset/bench-build.log
-    mkdir -p "build/$preset"
-    # Without the tests: what they need is not installed for this. tests/run.sh turns them on again.
+    echo "== building $build_dir"
+    log=$build_dir/bench-build.log
+    mkdir -p "$build_dir"
+    # Without the tests: what they need is not installed for this. So not in the directory that tests/run.sh uses.
     options=(-DWEFT_BUILD_BENCH=ON -DWEFT_BUILD_EXAMPLES=ON -DWEFT_BUILD_TESTS=OFF)
-    if ! { cmake --preset "$preset" "${options[@]}" && cmake --build "build/$preset"; } >"$log" 2>&1; then
+    if ! { cmake --preset "$preset" -B "$build_dir" "${options[@]}" && cmake --build "$build_dir"; } >"$log" 2>&1; then
         tail -n 40 "$log" >&2
         echo "bench/run.sh: the build failed; all of it in $log" >&2
         exit 1
@@ -83,4 +85,4 @@ fi
 
 # exec: a signal to this script reaches the process that has servers to stop.
 export PYTHONDONTWRITEBYTECODE=1
-exec python3 bench/measure.py --build "build/$preset" "${measure[@]}"
+exec python3 bench/measure.py --build "$build_dir" "${measure[@]}"
