@@ -52,11 +52,16 @@ static void watch_anew(struct weft__watch *watch, int64_t now)
 }
 
 /* Dispatches show that tasks take turns, maintained_at that one task awaits others in place. */
-static bool has_moved(struct weft__watch *watch, const struct weft__worker *worker)
+static bool has_moved(struct weft__watch *watch, struct weft__worker *worker)
 {
     uint64_t dispatches = atomic_load_explicit(&worker->dispatches, memory_order_relaxed);
     int64_t maintained_at = atomic_load_explicit(&worker->maintained_at, memory_order_relaxed);
-    bool moved = dispatches != watch->dispatches || maintained_at != watch->maintained_at;
+    bool looked = maintained_at != watch->maintained_at;
+    bool moved = dispatches != watch->dispatches || looked;
+
+    /* It looks around after so many dispatches as took it some microseconds before: now they seem to take longer. */
+    if (!looked)
+        weft__nudge(worker);
 
     watch->dispatches = dispatches;
     watch->maintained_at = maintained_at;
@@ -72,7 +77,7 @@ static bool has_backlog(const struct weft__worker *worker, int64_t now)
 
 static const char *running_name(const struct weft__worker *worker)
 {
-    const weft_task *task = atomic_load_explicit(&worker->running, memory_order_relaxed);
+    const weft_task *task = atomic_load_explicit(&worker->driver->running, memory_order_relaxed);
 
     return task && task->extra && task->extra->name[0] ? task->extra->name : "(no name)";
 }
@@ -84,7 +89,7 @@ static void name_stuck(struct weft__watch *watch, const struct weft__worker *wor
     watch->named = true;
     weft__say("worker %u has been stuck in task '%s' (%p) for %lld ms%s. Blocking calls belong into weft_blocking, "
               "long computations should call weft_yield.",
-              worker->index, running_name(worker), (void *)atomic_load(&worker->running),
+              worker->index, running_name(worker), (void *)atomic_load(&worker->driver->running),
               (long long)((now - watch->since) / 1000000), what);
 }
 

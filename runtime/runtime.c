@@ -142,6 +142,7 @@ void weft__runtime_give_worker(struct weft__driver *driver, struct weft__worker 
     atomic_store_explicit(&driver->inside, 0, memory_order_relaxed);
     atomic_store_explicit(&driver->lost, false, memory_order_relaxed);
     atomic_store_explicit(&driver->revoked, 0, memory_order_relaxed);
+    driver->overdue = false;
     /* release: all this; pairs with the acquire in weft__runtime_wait_for_worker */
     atomic_store_explicit(&driver->has_worker, 1, memory_order_release);
     weft__futex_wake(&driver->has_worker, 1);
@@ -296,6 +297,7 @@ static weft_runtime *new_runtime(const weft_config *config)
         return NULL;
     memset(runtime, 0, sizeof *runtime);
     runtime->config = *config;
+    runtime->processors = weft_available_processors();
     pthread_mutex_init(&runtime->drivers_lock, NULL);
     return runtime;
 }
@@ -473,12 +475,14 @@ static void name_hold_outs(weft_runtime *runtime)
 
     weft__say("stopping: %llu tasks hold out after the grace period and are left behind",
               (unsigned long long)live_tasks(runtime));
-    for (uint32_t i = 0; i < runtime->worker_count; i++) {
-        weft_task *task = atomic_load_explicit(&runtime->workers[i].running, memory_order_relaxed);
+    pthread_mutex_lock(&runtime->drivers_lock);
+    for (struct weft__driver *driver = runtime->drivers; driver; driver = driver->next) {
+        weft_task *task = atomic_load_explicit(&driver->running, memory_order_relaxed);
 
         if (task && !(atomic_load_explicit(&task->state, memory_order_relaxed) & (WEFT__PARKED | WEFT__DONE)))
-            weft__say("task '%s' (%p) ran last on worker %u", task->extra ? task->extra->name : "", (void *)task, i);
+            weft__say("task '%s' (%p) still runs", task->extra ? task->extra->name : "", (void *)task);
     }
+    pthread_mutex_unlock(&runtime->drivers_lock);
     weft__depot_each(runtime->depot, name_if_parked, &named);
 }
 

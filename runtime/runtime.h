@@ -17,6 +17,7 @@ struct weft_runtime {
     /* Fixed after the start. */
     weft_config config;
     uint32_t worker_count;
+    uint32_t processors; /* that this process may use */
     struct weft__worker *workers;
     struct weft__stack_pool *stacks;
     struct weft__depot *depot;

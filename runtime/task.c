@@ -676,6 +676,10 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
 
     if (__builtin_expect(!driver, 0))
         return await_elsewhere(task, result);
+    if (__builtin_expect(driver->overdue, 0)) {
+        driver->overdue = false;
+        driver = weft__pass_on(driver);
+    }
     root = driver->coroutine;
     /* Its own cancellation only: what reaches it from those it runs in place for, the awaited task will find. */
     if (__builtin_expect(weft__is_cancelled_early(driver, root->current), 0) && root->current->mask == 0)

@@ -38,6 +38,7 @@ enum {
 
 enum {
     MAINTAIN_NS = 50 * 1000, /* aim of the credit: a look at the clock costs 28 ns, at epoll 155 ns */
+    TURN_NS = 10 * 1000 * 1000, /* a task that has run for so long lets others run when it next awaits one */
     STALE_NS = 200 * 1000,   /* a worker that has not looked around for so long is served by its peers */
     SLOW_SLICE_NS = 50 * 1000,  /* tasks that run so long are worth a wake-up each (a wake-up takes 30-70 µs) */
     SPREAD_NS = 300 * 1000,  /* busy for so long without a pause, with a backlog: a second worker may pay */
@@ -74,7 +75,7 @@ struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
     for (unsigned spins = 0;; spins++) {
         weft__leave(driver);
         /* acquire: pairs with the release in weft__release and in the monitor's take-over */
-        while (atomic_load_explicit(&driver->revoked, memory_order_acquire)) {
+        while (atomic_load_explicit(&driver->revoked, memory_order_acquire) & WEFT__SEIZED) {
             if (atomic_load_explicit(&driver->lost, memory_order_acquire))
                 return NULL;
             if (++spins < 64)
@@ -84,9 +85,17 @@ struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
         }
         atomic_store_explicit(&driver->inside, 1, memory_order_relaxed);
         weft__fence_light();
-        if (!atomic_load_explicit(&driver->revoked, memory_order_acquire))
-            return driver->worker;
+        if (atomic_load_explicit(&driver->revoked, memory_order_acquire) & WEFT__SEIZED)
+            continue;
+        if (atomic_fetch_and_explicit(&driver->revoked, ~(uint32_t)WEFT__NUDGED, memory_order_acquire) & WEFT__NUDGED)
+            driver->worker->credit = 0;
+        return driver->worker;
     }
+}
+
+void weft__nudge(struct weft__worker *worker)
+{
+    atomic_fetch_or_explicit(&worker->driver->revoked, WEFT__NUDGED, memory_order_relaxed);
 }
 
 bool weft__seize(struct weft__worker *worker)
@@ -96,7 +105,7 @@ bool weft__seize(struct weft__worker *worker)
     if (!weft__lock_try(&worker->seize_lock))
         return false;
     driver = worker->driver;
-    atomic_store_explicit(&driver->revoked, 1, memory_order_relaxed);
+    atomic_fetch_or_explicit(&driver->revoked, WEFT__SEIZED, memory_order_relaxed);
     weft__fence_heavy();
     for (unsigned spins = 0; spins < SEIZE_SPINS; spins++) {
         /* acquire: what the driver did inside; pairs with the release in weft__leave */
@@ -111,7 +120,7 @@ bool weft__seize(struct weft__worker *worker)
 void weft__release(struct weft__worker *worker)
 {
     /* release: what was done inside; pairs with the acquire in weft__enter */
-    atomic_store_explicit(&worker->driver->revoked, 0, memory_order_release);
+    atomic_fetch_and_explicit(&worker->driver->revoked, ~(uint32_t)WEFT__SEIZED, memory_order_release);
     weft__lock_leave(&worker->seize_lock);
 }
 
@@ -283,11 +292,18 @@ static bool start(struct weft__driver *driver, weft_task *task)
     return true;
 }
 
+/* To the thread's own stack. */
+static void rest(struct weft__driver *driver)
+{
+    atomic_store_explicit(&driver->running, NULL, memory_order_relaxed);
+    driver->coroutine = NULL;
+}
+
 static void adopt(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
 {
     atomic_store_explicit(&worker->dispatches, atomic_load_explicit(&worker->dispatches, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    atomic_store_explicit(&worker->running, task, memory_order_relaxed);
+    atomic_store_explicit(&driver->running, task, memory_order_relaxed);
     driver->coroutine = task;
 }
 
@@ -391,7 +407,7 @@ static inline struct weft__driver *switch_from(struct weft__driver *driver, weft
     if (to)
         adopt(driver, driver->worker, to);
     else
-        driver->coroutine = NULL;
+        rest(driver);
     weft__annotate_leave(&fake, to ? to->stack : NULL, &driver->annotated);
     driver = weft__context_switch(&from->context, to ? &to->context : &driver->base, driver);
     weft__annotate_enter(fake);
@@ -473,7 +489,7 @@ static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driv
     if (next)
         adopt(driver, worker, next);
     else
-        driver->coroutine = NULL;
+        rest(driver);
     weft__annotate_leave(NULL, next ? next->stack : NULL, &driver->annotated);
     weft__context_switch(&driver->never, next ? &next->context : &driver->base, driver);
     __builtin_unreachable();
@@ -572,6 +588,15 @@ static int64_t patience_of(const struct weft__worker *worker, int64_t now)
     return saturated && patience > PATIENCE_SATURATED_NS ? PATIENCE_SATURATED_NS : patience;
 }
 
+/* With more workers than processors, one more that is awake only takes turns with those that are. (If some of them
+ * block, the monitor sees to it.) */
+static bool has_idle_processor(const weft_runtime *runtime)
+{
+    uint32_t sleepers = atomic_load_explicit(&runtime->idle.sleepers, memory_order_relaxed);
+
+    return runtime->worker_count - sleepers < runtime->processors;
+}
+
 /*
  * Is a second worker worth its wake-up? Light load is packed: peers lose a fifth to a third of their throughput to
  * workers they do not need. Tasks that run long are worth one each; short ones only when this worker has been
@@ -609,7 +634,7 @@ static void spread(struct weft__worker *worker, int64_t now)
 
     if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
         atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
-    if (help && weft__wake_searcher(worker->runtime))
+    if (help && has_idle_processor(worker->runtime) && weft__wake_searcher(worker->runtime))
         lose_patience(worker, now);
 }
 
@@ -631,11 +656,23 @@ static void measure_slices(struct weft__worker *worker, int64_t elapsed)
     give_credit(worker, credit < WEFT__CREDIT_DISPATCH ? WEFT__CREDIT_DISPATCH : (int32_t)credit);
 }
 
+/* A task that awaits others in place may run for long without a dispatch. */
+static void measure_turn(struct weft__worker *worker, int64_t elapsed)
+{
+    uint64_t dispatches = atomic_load_explicit(&worker->dispatches, memory_order_relaxed);
+
+    worker->turn_ns = dispatches == worker->turn ? worker->turn_ns + elapsed : 0;
+    worker->turn = dispatches;
+}
+
 void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
 {
     int64_t now = weft__clock_now();
 
-    measure_slices(worker, now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed));
+    int64_t elapsed = now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed);
+
+    measure_slices(worker, elapsed);
+    measure_turn(worker, elapsed);
     atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
     expire(driver, worker, &worker->timers, now);
     if (atomic_load_explicit(&worker->used, memory_order_relaxed) &&
@@ -644,6 +681,7 @@ void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
     drain_inbox(worker, worker);
     serve_stale_peers(driver, worker, now);
     spread(worker, now);
+    driver->overdue = worker->turn_ns >= TURN_NS && worker->queue.head;
 }
 
 /* ---- the thread's own stack: search, sleep ---- */
@@ -693,7 +731,7 @@ static void pass_search_on(struct weft__driver *driver, const struct weft__worke
     stop_searching(driver);
     /* Full fence: a producer that saw this searcher has woken nobody; its backlog was published before. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (anyone_has_backlog(worker))
+    if (anyone_has_backlog(worker) && has_idle_processor(worker->runtime))
         weft__wake_searcher(worker->runtime);
 }
 

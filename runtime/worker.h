@@ -15,6 +15,8 @@
  * into the runtime until the next task's code runs, with the switch in between. leave's release pairs with the
  * thief's acquire load of inside, release's with the driver's acquire load of revoked.
  *
+ * The slow path also serves the monitor, which sets another bit there to make the driver look around soon.
+ *
  * A driver whose worker was taken stays revoked for ever: weft__enter returns NULL, and it goes on as any thread
  * outside the runtime does (spawning and waking through inboxes) until its task parks or ends; then it becomes a
  * spare.
@@ -47,6 +49,8 @@ struct weft__worker {
     int32_t credit;       /* until the next look around; see maintain() */
     int32_t credit_given;
     uint32_t slice_ns;    /* what a dispatch took lately, on average */
+    int64_t turn_ns;      /* how long the same coroutine has run, as of the last look around */
+    uint64_t turn;        /* dispatches then */
     int64_t busy_since;   /* when it last began to run without a sleep */
     int64_t expired_at;   /* when deadlines last ended a sleep */
     weft_runtime *runtime;
@@ -56,7 +60,6 @@ struct weft__worker {
     _Atomic int64_t maintained_at __attribute__((aligned(64)));
     _Atomic int64_t polled_at;     /* also written by a peer that polled for it */
     _Atomic uint64_t dispatches;   /* switches to a task */
-    _Atomic(weft_task *) running;  /* the coroutine switched to last, for messages */
     _Atomic uint32_t wants_help;   /* it has a backlog that is worth a theft */
     _Atomic int64_t helped_at;     /* when it last had a worker woken, or was stolen from */
     _Atomic int64_t patience;      /* how long after that before it wants help again; a thief may reset it */
@@ -90,10 +93,14 @@ struct weft__counters {
         polled_for_peer, timers_fired;
 };
 
+/* Why weft__enter must take its slow path. */
+enum { WEFT__SEIZED = 1u << 0, WEFT__NUDGED = 1u << 1 };
+
 struct weft__driver {
     /* -- this thread, hot -- */
     _Atomic uint32_t inside;
-    _Atomic uint32_t revoked; /* written by thieves, under the worker's seize_lock */
+    _Atomic uint32_t revoked; /* WEFT__SEIZED: by a thief, under the worker's seize_lock; WEFT__NUDGED: by the monitor */
+    bool overdue;             /* its task has run for long, and others wait */
     struct weft__worker *worker;
     weft_task *coroutine; /* the root that runs; NULL: the thread's own stack */
     enum weft__after after;
@@ -113,6 +120,7 @@ struct weft__driver {
     _Atomic uint32_t cancel_all; /* the runtime is stopping: every task is cancelled */
 
     struct weft__counters counters __attribute__((aligned(64))); /* written by this thread */
+    _Atomic(weft_task *) running; /* the coroutine switched to last, for messages */
 
     /* -- cold -- */
     struct weft__context base __attribute__((aligned(64)));
@@ -172,6 +180,9 @@ static inline void weft__leave(struct weft__driver *driver)
 {
     atomic_store_explicit(&driver->inside, 0, memory_order_release);
 }
+
+/* Make the driver look around when it next enters: it has not for a while. Any thread. */
+void weft__nudge(struct weft__worker *worker);
 
 /* Enter somebody else's worker by force. True: inside until weft__release. */
 bool weft__seize(struct weft__worker *worker);

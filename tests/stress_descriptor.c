@@ -1,8 +1,8 @@
 /*
- * Echo connections, over TCP and socket pairs, that are opened, used, cancelled and closed at random from all workers,
- * so that numbers are used again at once. Every byte that comes back must be the one that was sent on that
- * connection, every connection that was opened must be closed, nothing may be left. WEFT_TEST_SECONDS (2) long, on
- * WEFT_WORKERS workers; WEFT_TEST_SEED repeats a run's choices. Aborts on any loss.
+ * Echo connections, over TCP and socket pairs, that are opened, used, cancelled and closed at random from all
+ * workers, so that numbers are used again at once. Every byte that comes back must be the one that was sent on
+ * that connection, every connection that was opened must be closed, nothing may be left. WEFT_TEST_SECONDS (2)
+ * long, on WEFT_WORKERS workers; WEFT_TEST_SEED repeats a run's choices. Aborts on any loss.
  */
 #include <poll.h>
 #include <sys/socket.h>

@@ -1,8 +1,9 @@
 /*
- * Trees of tasks that spawn, await, detach, yield, sleep, lock, call the blocking pool and answer promises, while
- * tasks and threads outside cancel them and deadlines pass at any time. In the end every task that was spawned has
- * either run exactly once or was cancelled before it started, what a mutex protects is exact, and nothing is left.
- * WEFT_TEST_SECONDS (2) long, on WEFT_WORKERS workers; WEFT_TEST_SEED repeats a run's choices. Aborts on any loss.
+ * Trees of tasks that spawn, await, detach, yield, sleep, lock, call the blocking pool and answer promises,
+ * while tasks and threads outside cancel them and deadlines pass at any time. In the end every task that was
+ * spawned has either run exactly once or was cancelled before it started, what a mutex protects is exact, and
+ * nothing is left. WEFT_TEST_SECONDS (2) long, on WEFT_WORKERS workers; WEFT_TEST_SEED repeats a run's choices.
+ * Aborts on any loss.
  */
 #include "support.h"
 

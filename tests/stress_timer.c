@@ -1,7 +1,8 @@
 /*
- * Sleeps, deadlines that nest, and cancellations at random times, by tasks that wander between workers. No sleep may
- * end early without a reason, none may be forgotten, and each end must be the one that was due. WEFT_TEST_SECONDS (2)
- * long, on WEFT_WORKERS workers; WEFT_TEST_SEED repeats a run's choices. Aborts on any loss.
+ * Sleeps, deadlines that nest, and cancellations at random times, by tasks that wander between workers. No sleep
+ * may end early without a reason, none may be forgotten, and each end must be the one that was due.
+ * WEFT_TEST_SECONDS (2) long, on WEFT_WORKERS workers; WEFT_TEST_SEED repeats a run's choices. Aborts on any
+ * loss.
  */
 #include "support.h"
 
@@ -20,9 +21,8 @@ static void note_lateness(int64_t late)
 {
     uint64_t old = atomic_load_explicit(&worst, memory_order_relaxed);
 
-    while ((uint64_t)late > old &&
-           !atomic_compare_exchange_weak_explicit(&worst, &old, (uint64_t)late, memory_order_relaxed,
-                                                  memory_order_relaxed))
+    while ((uint64_t)late > old && !atomic_compare_exchange_weak_explicit(
+                                       &worst, &old, (uint64_t)late, memory_order_relaxed, memory_order_relaxed))
         ;
 }
 

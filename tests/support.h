@@ -1,7 +1,8 @@
 /*
- * What the tests of the core share: running a function as the main task of a runtime, with a check that nothing is
- * left behind; counting threads and descriptors; children whose end and whose stderr are looked at. Included once by
- * each test program; cmocka's own checks stay on the main thread, everywhere else `must` ends the process.
+ * What the tests of the core share: running a function as the main task of a runtime, with a check that nothing
+ * is left behind; counting threads and descriptors; children whose end and whose stderr are looked at. Included
+ * once by each test program; cmocka's own checks stay on the main thread, everywhere else `must` ends the
+ * process.
  */
 #ifndef WEFT_TESTS_SUPPORT_H
 #define WEFT_TESTS_SUPPORT_H
@@ -57,13 +58,13 @@
         }                                                                           \
     } while (0)
 
-#define must_be(value, expected)                                                                                    \
-    do {                                                                                                            \
-        long long is_ = (long long)(value), should_ = (long long)(expected);                                        \
-        if (is_ != should_) {                                                                                       \
-            fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #value, is_, should_);             \
-            abort();                                                                                                \
-        }                                                                                                           \
+#define must_be(value, expected)                                                                        \
+    do {                                                                                                \
+        long long is_ = (long long)(value), should_ = (long long)(expected);                            \
+        if (is_ != should_) {                                                                           \
+            fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", __FILE__, __LINE__, #value, is_, should_); \
+            abort();                                                                                    \
+        }                                                                                               \
     } while (0)
 
 static const uint32_t support_workers[] = {1, 2, 3, 8, 32};
@@ -229,17 +230,17 @@ static UNUSED void yield_times(int n)
 }
 
 /* Wait for something that another task or thread will do. */
-#define wait_until_true(condition)             \
-    do {                                       \
-        while (!(condition))                   \
+#define wait_until_true(condition)                \
+    do {                                          \
+        while (!(condition))                      \
             must_be(weft_sleep(WEFT_US(100)), 0); \
     } while (0)
 
 /* ---- children ---- */
 
 /*
- * Run fn(arg) in a child process and return its wait status; what it wrote to stderr is in `text`. The caller has no
- * runtime at that time.
+ * Run fn(arg) in a child process and return its wait status; what it wrote to stderr is in `text`. The caller has
+ * no runtime at that time.
  */
 static UNUSED int run_in_child(void (*fn)(void *arg), void *arg, char *text, size_t size)
 {
@@ -270,8 +271,8 @@ static UNUSED int run_in_child(void (*fn)(void *arg), void *arg, char *text, siz
 }
 
 /* All of them, or those whose name contains the program's first argument. */
-#define run_all(tests, argc, argv)                                                   \
-    (setvbuf(stdout, NULL, _IOLBF, 0), alarm(SUPPORT_LIMIT),                           \
+#define run_all(tests, argc, argv)                           \
+    (setvbuf(stdout, NULL, _IOLBF, 0), alarm(SUPPORT_LIMIT), \
      (argc) > 1 ? cmocka_set_test_filter((argv)[1]) : (void)0, cmocka_run_group_tests(tests, NULL, NULL))
 
 #endif

@@ -716,7 +716,8 @@ static intptr_t mixes_with_others(void *arg)
             weft_await(tasks[i]);
     }
     weft_runtime_stats(weft_runtime_current(), &stats);
-    must(stats.stacks <= SUPPORT_WARM_STACKS * (weft_runtime_workers(weft_runtime_current()) + stats.spare_threads));
+    must(stats.stacks <=
+         SUPPORT_WARM_STACKS * (weft_runtime_workers(weft_runtime_current()) + stats.spare_threads));
     return 0;
 }
 

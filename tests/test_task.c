@@ -151,7 +151,8 @@ static intptr_t use_stacks(void *arg)
     must_be(weft_await(weft_spawn_with(&large, use_stack, (void *)much)), much / 512); /* not on this stack */
     must_be(weft_await(weft_spawn_with(&small, use_stack, (void *)little)), little / 512);
     for (int i = 0; i < 40; i++)
-        must((tasks[i] = weft_spawn_with(i % 2 ? &small : &large, use_stack, (void *)(i % 2 ? little : much))) != NULL);
+        must((tasks[i] = weft_spawn_with(i % 2 ? &small : &large, use_stack, (void *)(i % 2 ? little : much))) !=
+             NULL);
     yield_times(1);
     for (int i = 0; i < 40; i++)
         must_be(weft_await(tasks[i]), (i % 2 ? little : much) / 512);

@@ -93,7 +93,7 @@ struct sleeper {
 };
 
 static unsigned woken[20000];
-static unsigned woken_count, late_count;
+static atomic_uint woken_count, late_count;
 static int64_t start_at;
 static weft_event started;
 
@@ -103,10 +103,10 @@ static intptr_t sleep_and_note(void *arg)
 
     must_be(weft_event_wait(&started), 0);
     sleeper->when += start_at;
-    late_count += weft_now() >= start_at;
+    atomic_fetch_add(&late_count, weft_now() >= start_at);
     must_be(weft_sleep_until(sleeper->when), 0);
     must(weft_now() >= sleeper->when);
-    woken[woken_count++] = sleeper->index;
+    woken[atomic_fetch_add(&woken_count, 1)] = sleeper->index;
     return 0;
 }
 

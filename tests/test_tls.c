@@ -1,6 +1,7 @@
 /*
- * Thread-locals and errno belong to the thread, which changes under a task. What the library keeps per thread must
- * stay right over every suspension, and a thread-local that is reached anew each time is that of the current thread.
+ * Thread-locals and errno belong to the thread, which changes under a task. What the library keeps per thread
+ * must stay right over every suspension, and a thread-local that is reached anew each time is that of the
+ * current thread.
  */
 #include <sys/syscall.h>
 
