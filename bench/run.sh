@@ -75,7 +75,7 @@ if [ $build = 1 ]; then
     log=$build_dir/bench-build.log
     mkdir -p "$build_dir"
     # Without the tests: what they need is not installed for this. So not in the directory that tests/run.sh uses.
-    options=(-DWEFT_BUILD_BENCH=ON -DWEFT_BUILD_EXAMPLES=ON -DWEFT_BUILD_TESTS=OFF)
+    options=(-DWEFT_BUILD_BENCH=ON -DWEFT_BUILD_EXAMPLES=ON -DWEFT_BUILD_TESTS=OFF -DWEFT_LTO=ON)
     if ! { cmake --preset "$preset" -B "$build_dir" "${options[@]}" && cmake --build "$build_dir"; } >"$log" 2>&1; then
         tail -n 40 "$log" >&2
         echo "bench/run.sh: the build failed; all of it in $log" >&2

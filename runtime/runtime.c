@@ -5,8 +5,8 @@
  *  1. `stopping`: nothing more is taken from outside. 2. Every task is cancelled (a flag with each driver) and
  *  every parked one made ready, again and again until none is left or the grace is over: a task may park once
  *  more, masked. 3. The blocking pool ends. 4. `halting`: the drivers leave their loops, since all queues are
- *  empty for good, and are joined; then the monitor. 5. Memory is freed. If tasks or calls hold out, they are
- *  named and everything stays as it is.
+ *  empty for good; the monitor is joined, so that no take-over comes any more, then the drivers. 5. Memory is freed.
+ *  If tasks or calls hold out, they are named and everything stays as it is.
  *
  * No task is left: the sum of all `ended` counters was read before the sum of all `spawned` ones and equals it. A
  * spawn is counted before its task can end, by release and acquire through the queues, so every task that the

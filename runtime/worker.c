@@ -608,12 +608,15 @@ static bool is_worth_help(const struct weft__worker *worker, int64_t now)
 {
     uint32_t backlog = weft__queue_count(&worker->queue);
 
-    if (backlog == 0)
-        return false;
+    return backlog > 0 && (worker->slice_ns >= SLOW_SLICE_NS || (backlog >= 2 && now - worker->busy_since >= SPREAD_NS));
+}
+
+/* When another worker may be woken for it. */
+static int64_t help_time(const struct weft__worker *worker, int64_t now)
+{
     if (worker->slice_ns >= SLOW_SLICE_NS)
-        return true;
-    return backlog >= 2 && now - worker->busy_since >= SPREAD_NS &&
-           now - atomic_load_explicit(&worker->helped_at, memory_order_relaxed) >= patience_of(worker, now);
+        return 0;
+    return atomic_load_explicit(&worker->helped_at, memory_order_relaxed) + patience_of(worker, now);
 }
 
 static void lose_patience(struct weft__worker *worker, int64_t now)
@@ -626,6 +629,7 @@ static void lose_patience(struct weft__worker *worker, int64_t now)
         patience = PATIENCE_MOST_NS;
     atomic_store_explicit(&worker->patience, patience, memory_order_relaxed);
     atomic_store_explicit(&worker->helped_at, now, memory_order_relaxed);
+    atomic_store_explicit(&worker->help_after, now + patience, memory_order_relaxed);
 }
 
 static void spread(struct weft__worker *worker, int64_t now)
@@ -634,7 +638,10 @@ static void spread(struct weft__worker *worker, int64_t now)
 
     if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
         atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
-    if (help && has_idle_processor(worker->runtime) && weft__wake_searcher(worker->runtime))
+    if (!help)
+        return;
+    atomic_store_explicit(&worker->help_after, help_time(worker, now), memory_order_relaxed);
+    if (help_time(worker, now) <= now && has_idle_processor(worker->runtime) && weft__wake_searcher(worker->runtime))
         lose_patience(worker, now);
 }
 
@@ -708,9 +715,11 @@ static void judge_theft(struct weft__driver *driver, int64_t now)
         lose_patience(victim, now);
 }
 
-static bool has_backlog(const struct weft__worker *peer)
+/* May a worker that came by itself (`woken` false) or was woken to search steal from this one? */
+static bool has_backlog(const struct weft__worker *peer, bool woken)
 {
-    return atomic_load_explicit(&peer->wants_help, memory_order_relaxed) && weft__queue_count(&peer->queue) > 0;
+    return atomic_load_explicit(&peer->wants_help, memory_order_relaxed) && weft__queue_count(&peer->queue) > 0 &&
+           (woken || atomic_load_explicit(&peer->help_after, memory_order_relaxed) <= weft__clock_now());
 }
 
 static bool anyone_has_backlog(const struct weft__worker *worker)
@@ -718,7 +727,7 @@ static bool anyone_has_backlog(const struct weft__worker *worker)
     const weft_runtime *runtime = worker->runtime;
 
     for (uint32_t i = 0; i < runtime->worker_count; i++)
-        if (&runtime->workers[i] != worker && has_backlog(&runtime->workers[i]))
+        if (&runtime->workers[i] != worker && has_backlog(&runtime->workers[i], false))
             return true;
     return false;
 }
@@ -789,7 +798,7 @@ static bool search(struct weft__driver *driver, struct weft__worker *worker)
         stale = is_stale(peer, now);
         if (stale)
             serve_peer(driver, worker, peer, now);
-        if (has_backlog(peer) || stale)
+        if (has_backlog(peer, driver->searching) || stale)
             steal(driver, worker, peer, stale, now);
         if (worker->queue.head)
             return true;

@@ -60,10 +60,11 @@ struct weft__worker {
     _Atomic int64_t maintained_at __attribute__((aligned(64)));
     _Atomic int64_t polled_at;     /* also written by a peer that polled for it */
     _Atomic uint64_t dispatches;   /* switches to a task */
-    _Atomic uint32_t wants_help;   /* it has a backlog that is worth a theft */
+    _Atomic uint32_t wants_help;   /* it has a backlog that may be worth a theft: for who was woken for it */
+    _Atomic int64_t help_after;    /* for anybody else, from this time on */
     _Atomic int64_t helped_at;     /* when it last had a worker woken, or was stolen from */
     _Atomic int64_t patience;      /* how long after that before it wants help again; a thief may reset it */
-    _Atomic uint32_t used;         /* descriptors or deadlines were ever waited for here */
+    _Atomic uint32_t used;         /* descriptors were ever waited for here: its epoll set is not empty */
 
     /* -- any thread -- */
     struct weft__inbox inbox __attribute__((aligned(64)));

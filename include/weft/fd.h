@@ -2,8 +2,8 @@
  * File descriptors: plain ints, and calls that look like the system's but park the task instead of blocking
  * the worker.
  *
- * weft sets O_NONBLOCK on a descriptor when it first has to wait for it, and registers it with the event loop
- * of the worker that waits. Close a descriptor that weft has seen with weft_close: it wakes those who wait
+ * weft sets O_NONBLOCK on a descriptor when it first sees it, and registers it with the event loop of the worker
+ * on which it first has to wait for it. Close a descriptor that weft has seen with weft_close: it wakes those who wait
  * for it, and forgets the number before the kernel can hand it out again.
  *
  * All are for tasks and suspension points, unless said otherwise; besides what is listed they return -errno of

@@ -34,8 +34,9 @@ WEFT_API int weft_timeout_begin_at(weft_timeout *scope, int64_t when);
 WEFT_API void weft_timeout_reset(weft_timeout *scope, int64_t ns);
 
 /*
- * End the scope. Returns 1 if a wait inside it returned -ETIMEDOUT because of this scope's deadline, else 0;
- * -EINVAL if it is not the innermost scope of the calling task.
+ * End the scope. Returns 1 if this scope's deadline ended a wait inside it (which returned -ETIMEDOUT, or, where it
+ * awaits something that came to its end all the same, that result), else 0; -EINVAL if it is not the innermost scope
+ * of the calling task.
  */
 WEFT_API int weft_timeout_end(weft_timeout *scope);
 
