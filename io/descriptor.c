@@ -108,17 +108,17 @@ static int failed(struct attempt *attempt, ssize_t error)
  * and gives its result or -errno; `asked` the
  * bytes that would show the descriptor is not drained, 0 if that cannot be told.
  */
-#define ATTEMPT(fd, bit, call, asked)                  \
-    struct attempt attempt;                            \
-    ssize_t rc = begin(&attempt, (fd), (bit));         \
-                                                       \
-    while (rc == 0 && (rc = before(&attempt)) == 0) {  \
-        ssize_t done = (call);                         \
-                                                       \
-        if (done >= 0)                                 \
-            return moved(&attempt, done, (asked));     \
-        rc = failed(&attempt, done);                   \
-    }                                                  \
+#define ATTEMPT(fd, bit, call, asked)                 \
+    struct attempt attempt;                           \
+    ssize_t rc = begin(&attempt, (fd), (bit));        \
+                                                      \
+    while (rc == 0 && (rc = before(&attempt)) == 0) { \
+        ssize_t done = (call);                        \
+                                                      \
+        if (done >= 0)                                \
+            return moved(&attempt, done, (asked));    \
+        rc = failed(&attempt, done);                  \
+    }                                                 \
     return rc
 
 static size_t total(const struct iovec *iov, int count)
@@ -203,7 +203,8 @@ ssize_t weft_recvfrom(int fd, void *buffer, size_t size, int flags, struct socka
     ATTEMPT(fd, WEFT__FD_IN, result_of(recvfrom(fd, buffer, size, flags, address, length)), asked_for(size, flags));
 }
 
-ssize_t weft_sendto(int fd, const void *buffer, size_t size, int flags, const struct sockaddr *address, socklen_t length)
+ssize_t weft_sendto(int fd, const void *buffer, size_t size, int flags, const struct sockaddr *address,
+                    socklen_t length)
 {
     ATTEMPT(fd, WEFT__FD_OUT, result_of(sendto(fd, buffer, size, flags | MSG_NOSIGNAL, address, length)),
             asked_for(size, flags));

@@ -76,8 +76,8 @@ static inline void weft__annotate_stack_end(struct weft__stack *stack)
  * Just before the switch. `fake` keeps AddressSanitizer's fake stack of the one that is left; NULL: it will never
  * be resumed. `to` NULL: to the thread's own stack.
  */
-static inline __attribute__((always_inline)) void
-weft__annotate_leave(void **fake, struct weft__stack *to, const struct weft__annotated_thread *thread)
+static inline __attribute__((always_inline)) void weft__annotate_leave(void **fake, struct weft__stack *to,
+                                                                       const struct weft__annotated_thread *thread)
 {
 #ifdef WEFT__ASAN
     if (to)

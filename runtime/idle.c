@@ -59,4 +59,3 @@ bool weft__idle_end_search(struct weft__idle *idle)
     /* Sequentially consistent: a producer that saw a searcher relies on that one looking again (rule 3). */
     return atomic_fetch_sub_explicit(&idle->searching, 1, memory_order_seq_cst) == 1;
 }
-

@@ -23,7 +23,7 @@
 #include "runtime/runtime.h"
 
 enum {
-    TICK_NS = 1000 * 1000,       /* a backlog behind a long task waits at most so long for another worker */
+    TICK_NS = 1000 * 1000, /* a backlog behind a long task waits at most so long for another worker */
     SLOWEST_TICK_NS = 4 * TICK_NS,
     STARVED = 20,                /* take-over times after which it makes no difference why a worker is stuck */
     QUIET_TICKS = 12,            /* all asleep in so many ticks: stop ticking */
@@ -34,7 +34,7 @@ enum {
 struct weft__watch {
     uint64_t dispatches;
     int64_t maintained_at;
-    int64_t since; /* it has not moved since then */
+    int64_t since;          /* it has not moved since then */
     int64_t processor_time; /* of its thread, when that was first seen; -1: not looked at */
     bool named;
 };
@@ -110,7 +110,8 @@ static bool is_runnable(const struct weft__driver *driver)
     ssize_t length;
     int fd;
 
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", atomic_load_explicit(&driver->tid, memory_order_relaxed));
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat",
+             atomic_load_explicit(&driver->tid, memory_order_relaxed));
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;

@@ -1,6 +1,6 @@
 /*
  * Waiting: the two operations everything that waits is built on, park and ready, in the form that
- * synchronisation objects use. Implemented by task.c; nothing that includes this header knows a worker.
+ * synchronisation objects use. Implemented by wait.c; nothing that includes this header knows a worker.
  *
  * The pattern of every wait:
  *

@@ -23,9 +23,9 @@
 #include "runtime/worker.h"
 
 enum {
-    FD_CHUNK = 1024,   /* entries; 64 KiB */
-    FD_CHUNKS = 1024,  /* a million descriptors: the kernel's default fs.nr_open */
-    MOVE_AFTER = 16,   /* waits in a row from another worker before a descriptor moves there (1.7 µs) */
+    FD_CHUNK = 1024,  /* entries; 64 KiB */
+    FD_CHUNKS = 1024, /* a million descriptors: the kernel's default fs.nr_open */
+    MOVE_AFTER = 16,  /* waits in a row from another worker before a descriptor moves there (1.7 µs) */
     READY_BATCH = 16,
 };
 
@@ -140,7 +140,8 @@ static void link_wait(struct weft__fd *entry, struct weft__wait *wait)
 }
 
 /* Settle up to `max` waits that ask for one of `bits`. With the lock. */
-static unsigned settle(struct weft__fd *entry, uint32_t bits, enum weft__outcome outcome, weft_task **tasks, unsigned max)
+static unsigned settle(struct weft__fd *entry, uint32_t bits, enum weft__outcome outcome, weft_task **tasks,
+                       unsigned max)
 {
     struct weft__wait *wait = entry->first;
     unsigned n = 0;
@@ -355,7 +356,8 @@ static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, str
     if (rc == 0)
         return 0;
     weft__lock_enter(&entry->lock);
-    set_flags(entry, (weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED) | (rc == -EPERM ? WEFT__FD_ALWAYS : 0));
+    set_flags(entry,
+              (weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED) | (rc == -EPERM ? WEFT__FD_ALWAYS : 0));
     entry->owner = NULL;
     weft__lock_leave(&entry->lock);
     fail_waiters(entry);
@@ -363,7 +365,8 @@ static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, str
 }
 
 /* It is waited for again and again from another worker: it follows its work there. */
-static int move(int fd, struct weft__fd *entry, uint32_t generation, struct weft__worker *from, struct weft__worker *to)
+static int move(int fd, struct weft__fd *entry, uint32_t generation, struct weft__worker *from,
+                struct weft__worker *to)
 {
     epoll_change(EPOLL_CTL_DEL, from, fd, 0);
     return add_to_epoll(fd, entry, generation, to);
@@ -407,7 +410,8 @@ void weft__fd_wait_while_closing(const struct weft__fd *entry)
         sched_yield();
 }
 
-int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen, int64_t deadline)
+int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
+                  int64_t deadline)
 {
     struct weft__wait wait = {.task = weft__coroutine_self(), .kind = bits | WEFT__FD_HUP};
     struct weft__worker *worker, *from;

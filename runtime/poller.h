@@ -53,9 +53,9 @@ int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, s
 enum {
     WEFT__FD_IN = 1u << 0,
     WEFT__FD_OUT = 1u << 1,
-    WEFT__FD_HUP = 1u << 2,  /* error or hang-up seen: never again "known to find nothing" */
+    WEFT__FD_HUP = 1u << 2, /* error or hang-up seen: never again "known to find nothing" */
     WEFT__FD_PRI = 1u << 3,
-    WEFT__FD_BITS = 0xffu,   /* above: a count of events, so that a stale clear cannot erase a newer event */
+    WEFT__FD_BITS = 0xffu, /* above: a count of events, so that a stale clear cannot erase a newer event */
     WEFT__FD_TICK = 1u << 8
 };
 
@@ -89,7 +89,8 @@ void weft__fd_opened(int fd, uint32_t flags);
  * closed meanwhile or `generation` is no longer its own, -ECANCELED, -ETIMEDOUT, -errno of registering. 1 if
  * `deadline` passed.
  */
-int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen, int64_t deadline);
+int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
+                  int64_t deadline);
 
 /* Make sure that it is non-blocking, and learn what it is. 0 or -errno. */
 int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation);

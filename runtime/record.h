@@ -16,9 +16,9 @@ struct weft__depot;
 
 /* What one thread (or one lock) keeps. Zeroed is empty. */
 struct weft__records {
-    weft_task *head;   /* linked by next */
-    weft_task *full;   /* a whole magazine, or NULL */
-    uint32_t count;    /* in head */
+    weft_task *head; /* linked by next */
+    weft_task *full; /* a whole magazine, or NULL */
+    uint32_t count;  /* in head */
 };
 
 struct weft__depot *weft__depot_new(weft_runtime *runtime);

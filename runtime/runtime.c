@@ -28,9 +28,9 @@
 #include "runtime/task_end.h"
 
 enum {
-    SPARES_AT_LEAST = 8,           /* limit of spare threads: the number of workers, or this */
-    SPARE_KEEPALIVE_S = 10,        /* an unneeded spare thread ends after this */
-    STOP_LOOK_NS = 20 * 1000,      /* stopping looks at the tasks that are left after this, then twice as long … */
+    SPARES_AT_LEAST = 8,      /* limit of spare threads: the number of workers, or this */
+    SPARE_KEEPALIVE_S = 10,   /* an unneeded spare thread ends after this */
+    STOP_LOOK_NS = 20 * 1000, /* stopping looks at the tasks that are left after this, then twice as long … */
     STOP_LOOK_MOST_NS = 5000 * 1000,
     NAMED_AT_MOST = 16,
 };
@@ -76,7 +76,8 @@ static void drop_driver(weft_runtime *runtime, struct weft__driver *driver)
     *link = driver->next;
     atomic_fetch_add_explicit(&runtime->external_spawned, read_counter(&driver->counters.spawned),
                               memory_order_release);
-    atomic_fetch_add_explicit(&runtime->external_ended, read_counter(&driver->counters.ended) + read_counter(&driver->counters.ran_in_place),
+    atomic_fetch_add_explicit(&runtime->external_ended,
+                              read_counter(&driver->counters.ended) + read_counter(&driver->counters.ran_in_place),
                               memory_order_release);
     free(driver);
 }

@@ -35,7 +35,8 @@ struct weft_runtime {
     /* Stopping: first no more work is taken from outside, then the threads end. */
     _Atomic uint32_t stopping;
     _Atomic uint32_t halting;
-    _Atomic uint32_t visitors; /* threads outside that are just handing over work: nothing is freed before they left */
+    _Atomic uint32_t
+        visitors; /* threads outside that are just handing over work: nothing is freed before they left */
     _Atomic uint64_t takeovers;
     _Atomic uint64_t external_spawned, external_ended; /* tasks made and ended outside the workers */
 };

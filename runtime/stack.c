@@ -76,7 +76,7 @@
 #define CACHE_LIMIT 256
 #define BATCH_WARM 64
 #define BATCH_MOST 64
-#define RANGES 16 /* for one system call */
+#define RANGES 16     /* for one system call */
 #define BATCH_COLD 16 /* each costs a page fault (2 µs) and a page before it is known to be needed */
 
 /* Warm stacks that the pool keeps: so many, or this part of those in use, if that is more, so that mass
@@ -627,8 +627,7 @@ static void shave(struct weft__stack_pool *pool, const struct batch *batch)
     size_t kept = pool->page + round_up(WARM_BYTES, pool->page);
     unsigned count = 0;
 
-    if (pool->slot <= kept ||
-        (!is_deep(pool, batch, 0, kept) && !is_deep(pool, batch, batch->count / 2, kept)))
+    if (pool->slot <= kept || (!is_deep(pool, batch, 0, kept) && !is_deep(pool, batch, batch->count / 2, kept)))
         return;
     for (unsigned i = 0; i < batch->count; i++) {
         char *low = slot_of(pool, batch_chunk(batch, i), batch_index(batch, i)) + pool->page;

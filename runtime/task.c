@@ -1,24 +1,16 @@
 /*
- * Tasks: spawn, await, cancel, detach, and waiting (park.h). Runs on whatever thread calls it; the run queue and
- * the switching are the worker's.
+ * Tasks: spawn, await, cancel, detach. Runs on whatever thread calls it; waiting is in wait.c, the run queue and the
+ * switching are the worker's.
  */
 #include "runtime/task.h"
 
-#include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <weft/runtime.h>
-#include <weft/time.h>
 
-#include "runtime/clock.h"
 #include "runtime/debug.h"
-#include "runtime/futex.h"
 #include "runtime/runtime.h"
 #include "runtime/task_end.h"
-
-enum { CALLS_IN_A_ROW = 64 }; /* of some microseconds each, before the task passes on */
 
 /* ---- records ---- */
 
@@ -287,248 +279,6 @@ bool weft__task_end(struct weft__driver *driver, struct weft__worker *worker, we
     return action == WEFT__END_FREE;
 }
 
-/* ---- waiting ---- */
-
-/*
- * Records of plain threads: kept with the thread, given back at its end, never freed, for the same reason as
- * those of tasks: a wake-up may come late.
- */
-static struct {
-    pthread_once_t once;
-    pthread_key_t key;
-    weft__lock lock;
-    weft_task *free;
-    bool broken;
-} threads = {.once = PTHREAD_ONCE_INIT};
-
-static void give_thread_record(void *record)
-{
-    weft_task *task = record;
-
-    weft__lock_enter(&threads.lock);
-    task->next = threads.free;
-    threads.free = task;
-    weft__lock_leave(&threads.lock);
-}
-
-static void make_thread_key(void)
-{
-    threads.broken = pthread_key_create(&threads.key, give_thread_record) != 0;
-}
-
-static weft_task *take_thread_record(void)
-{
-    weft_task *task;
-
-    weft__lock_enter(&threads.lock);
-    task = threads.free;
-    if (task)
-        threads.free = task->next;
-    weft__lock_leave(&threads.lock);
-    /* One that was used before keeps its state: a late wake-up may just be setting a bit there. */
-    if (!task && (task = aligned_alloc(_Alignof(weft_task), sizeof *task))) {
-        memset(task, 0, sizeof *task);
-        atomic_store_explicit(&task->state, WEFT__THREAD, memory_order_relaxed);
-    }
-    return task;
-}
-
-static weft_task *thread_record(void)
-{
-    weft_task *task;
-
-    pthread_once(&threads.once, make_thread_key);
-    if (threads.broken)
-        return NULL;
-    task = pthread_getspecific(threads.key);
-    if (task)
-        return task;
-    task = take_thread_record();
-    if (!task)
-        return NULL;
-    if (pthread_setspecific(threads.key, task) != 0) {
-        give_thread_record(task);
-        return NULL;
-    }
-    return task;
-}
-
-weft_task *weft__coroutine_self(void)
-{
-    struct weft__driver *driver = weft__driver();
-
-    return driver ? driver->coroutine : NULL;
-}
-
-weft_task *weft__waiter_self(void)
-{
-    weft_task *self = weft__coroutine_self();
-
-    return self ? self : thread_record();
-}
-
-/* Block the thread until it is made ready, or the deadline passes. */
-static void park_thread(weft_task *self, int64_t deadline)
-{
-    uint32_t word;
-
-    if (!weft__state_park(&self->state))
-        return;
-    while ((word = atomic_load_explicit(&self->state, memory_order_acquire)) & WEFT__PARKED) {
-        if (weft__futex_wait(&self->state, word, deadline) == -ETIMEDOUT) {
-            atomic_fetch_and_explicit(&self->state, ~(uint32_t)WEFT__PARKED, memory_order_acquire);
-            return;
-        }
-    }
-}
-
-typedef bool is_over(const void *what);
-
-static bool is_settled(const void *wait)
-{
-    return weft__outcome_of(wait) != WEFT__WAITING;
-}
-
-static bool is_done(const void *task)
-{
-    return weft__state_is_done(&((const weft_task *)task)->state);
-}
-
-static inline __attribute__((always_inline)) int wait_thread(weft_task *self, is_over *over, const void *what,
-                                                             int64_t deadline)
-{
-    while (!over(what)) {
-        if (deadline != INT64_MAX && weft__clock_now() >= deadline)
-            return 1;
-        park_thread(self, deadline);
-    }
-    return 0;
-}
-
-/* Set the deadline with the worker that the caller is on. 0 or -ENOMEM. */
-static int set_timer(struct weft__timer *timer, int64_t deadline, weft_task *self)
-{
-    struct weft__driver *driver = weft__driver();
-    struct weft__worker *worker = driver->worker;
-    int rc = weft__timer_set(&worker->timers, timer, deadline, self);
-
-    /* Another thread drives it now, and may sleep until later than this. */
-    if (rc == 1) {
-        /* Full fence: pairs with the heavy one of the take-over. */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (atomic_load_explicit(&driver->lost, memory_order_relaxed))
-            weft__notify(worker);
-    }
-    return rc < 0 ? rc : 0;
-}
-
-/* Park again and again until it is over, or something ends the wait. */
-static inline __attribute__((always_inline)) int park_until(weft_task *self, is_over *over, const void *what,
-                                                            int64_t own)
-{
-    int64_t deadline;
-    int rc;
-
-    for (;;) {
-        weft__park(weft__driver());
-        if (over(what))
-            return 0;
-        rc = weft__interrupt(self, &deadline);
-        if (rc < 0)
-            return rc;
-        if (own != INT64_MAX && weft__clock_now() >= own)
-            return 1;
-    }
-}
-
-static __attribute__((noinline)) int park_until_deadline(weft_task *self, is_over *over, const void *what, int64_t own,
-                                                         int64_t deadline)
-{
-    struct weft__timer timer;
-    int rc = set_timer(&timer, deadline, self);
-
-    if (rc < 0)
-        return rc;
-    rc = park_until(self, over, what, own);
-    weft__timer_cancel(&timer);
-    return rc;
-}
-
-static inline __attribute__((always_inline)) int wait_until(weft_task *self, is_over *over, const void *what, int64_t own)
-{
-    int64_t deadline;
-    int rc;
-
-    if (__builtin_expect(weft__state_is_thread(&self->state), 0))
-        return wait_thread(self, over, what, own);
-    rc = weft__interrupt(self, &deadline);
-    if (rc < 0)
-        return rc;
-    if (own < deadline)
-        deadline = own;
-    if (deadline == INT64_MAX)
-        return park_until(self, over, what, own);
-    return park_until_deadline(self, over, what, own, deadline);
-}
-
-int weft__wait(struct weft__wait *wait)
-{
-    return wait_until(wait->task, is_settled, wait, INT64_MAX);
-}
-
-int weft__wait_deadline(struct weft__wait *wait, int64_t deadline)
-{
-    return wait_until(wait->task, is_settled, wait, deadline);
-}
-
-static void queue_ready_task(weft_task *task)
-{
-    struct weft__driver *driver = weft__driver();
-    struct weft__worker *worker = NULL;
-
-    if (driver && driver->runtime == task->runtime)
-        worker = weft__enter(driver);
-    if (__builtin_expect(worker != NULL, 1)) {
-        weft__make_next(worker, task);
-        weft__leave(driver);
-    } else {
-        weft__queue_from_outside(task, weft__home_worker(task));
-    }
-}
-
-void weft__found_ready(void)
-{
-    struct weft__driver *driver = weft__driver();
-
-    if (driver && driver->coroutine && ++driver->calls % CALLS_IN_A_ROW == 0)
-        weft__pass_on(driver);
-}
-
-void weft__ready(weft_task *waiter)
-{
-    switch (weft__state_ready(&waiter->state)) {
-    case WEFT__READY_QUEUE:
-        queue_ready_task(waiter);
-        break;
-    case WEFT__READY_FUTEX:
-        weft__futex_wake(&waiter->state, 1);
-        break;
-    case WEFT__READY_NOTHING:
-        break;
-    }
-}
-
-/* A thread, or a task of another runtime. */
-void weft__ready_from_inside(weft_task *waiter)
-{
-    enum weft__ready_action action = weft__state_ready(&waiter->state);
-
-    if (action == WEFT__READY_FUTEX)
-        weft__futex_wake(&waiter->state, 1);
-    else if (action == WEFT__READY_QUEUE)
-        weft__queue_from_outside(waiter, weft__home_worker(waiter));
-}
-
 /* ---- awaiting ---- */
 
 /* Is enough of this stack left for what the task asked for? */
@@ -542,7 +292,8 @@ static inline bool has_room(const weft_task *root, const weft_task *task, const 
 }
 
 /* Take a task that has not started out of this worker's queue, to run it in place. */
-static inline __attribute__((always_inline)) bool claim(struct weft__driver *driver, weft_task *root, weft_task *task)
+static inline __attribute__((always_inline)) bool claim(struct weft__driver *driver, weft_task *root,
+                                                        weft_task *task)
 {
     struct weft__worker *worker = weft__enter(driver);
     bool claimed = false;
@@ -588,23 +339,6 @@ static inline intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
     return result;
 }
 
-/* Wait for its end. If the awaiter is interrupted, pass that on, once, and go on waiting. */
-static int wait_for_end(weft_task *self, weft_task *task)
-{
-    int fate = wait_until(self, is_done, task, INT64_MAX);
-
-    if (fate == 0)
-        return 0;
-    weft_cancel(task);
-    if (weft__state_is_thread(&self->state)) {
-        wait_thread(self, is_done, task, INT64_MAX);
-    } else {
-        while (!is_done(task))
-            weft__park(weft__driver());
-    }
-    return fate;
-}
-
 static bool runs_in_place(weft_task *task)
 {
     weft_task *root = atomic_load_explicit(&task->root, memory_order_relaxed);
@@ -626,7 +360,7 @@ static int await_as(weft_task *self, weft_task *task, intptr_t *result)
                                                  memory_order_relaxed))
         return -EBUSY;
     if (!weft__state_await(&task->state))
-        fate = wait_for_end(self, task);
+        fate = weft__wait_for_end(self, task);
     *result = task->result;
     atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed);
     free_anywhere(task);
@@ -790,29 +524,4 @@ int weft_yield(void)
     }
     weft__pass_on(driver);
     return 0;
-}
-
-int weft_sleep_until(int64_t when)
-{
-    struct weft__wait wait = {.task = weft__coroutine_self()};
-    int rc;
-
-    if (!wait.task)
-        return weft__misused("weft_sleep");
-    if (when <= weft__clock_now())
-        return weft_yield();
-    rc = weft__suspend_check();
-    if (rc == 0)
-        rc = weft__wait_deadline(&wait, when);
-    return rc < 0 ? rc : 0;
-}
-
-int weft_sleep(int64_t ns)
-{
-    return ns <= 0 ? weft_yield() : weft_sleep_until(weft__clock_after(ns));
-}
-
-int64_t weft_now(void)
-{
-    return weft__clock_now();
 }

@@ -118,6 +118,12 @@ static inline intptr_t weft__task_call(weft_task *task)
  */
 int weft__interrupt(weft_task *root, int64_t *deadline);
 
+/*
+ * Wait for a task's end, of which `self` will be told. If the awaiter is interrupted, the task is cancelled, once, and
+ * waited for all the same. 0, or what interrupted it.
+ */
+int weft__wait_for_end(weft_task *self, weft_task *task);
+
 const char *weft__task_name(const weft_task *task);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * What the worker needs of a task: its end, its stack. Between task.c and worker.c; nobody else includes it.
+ * What the worker needs of a task: its end, its stack. Between task.c, wait.c, scope.c and the worker; nobody else includes it.
  */
 #ifndef WEFT_RUNTIME_TASK_END_H
 #define WEFT_RUNTIME_TASK_END_H

@@ -95,7 +95,8 @@ enum weft__end_action {
  * The result must be stored before. `field` is the task's waiter, *waiter what was found there. It is read before DONE
  * is set: from then on the awaiter, which may be awake for some other reason, may free the record.
  */
-static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(weft_task *) *field, weft_task **waiter)
+static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(weft_task *) *field,
+                                                    weft_task **waiter)
 {
     /* acquire: the waiter, stored before AWAITED was set */
     uint32_t old = atomic_load_explicit(state, memory_order_acquire);

@@ -4,7 +4,8 @@
  * A task that parks picks the next one itself and switches straight to it; what must be done for the one that was
  * left (mark it parked, give its stack back) is done by the side that was switched to, when the registers are
  * saved. A task that ends picks the next one too; if that one has not started, it runs on the same stack. When
- * nothing is runnable, the thread's own stack takes over: it looks for work elsewhere, then sleeps in epoll.
+ * nothing is runnable, the thread's own stack takes over: it looks for work elsewhere (spread.c), then sleeps in
+ * epoll. Every so often a worker looks around (look.c).
  *
  * Functions marked "inside" need the worker entered (worker.h).
  */
@@ -21,34 +22,24 @@
 #include "runtime/clock.h"
 #include "runtime/config.h"
 #include "runtime/context.h"
+#include "runtime/look.h"
 #include "runtime/runtime.h"
+#include "runtime/spread.h"
 #include "runtime/task_end.h"
 
 enum {
     /* How often in a row the task made ready last may overtake the queue: enough for a request and its reply
      * between two tasks, few enough that the queue waits microseconds. Tokio uses 3, Go a time slice. */
     NEXT_LIMIT = 16,
-    STEAL_MOST = 64,        /* taken in one theft: bounds the time the victim is kept out */
-    EXPIRE_BATCH = 32,
-    CROWD_NS_EACH = 10,
-    CROWD_LEAST = 256,      /* deadlines */
-    PEERS_A_LOOK = 4,       /* busy peers looked at in one maintenance */
-    SEIZE_SPINS = 400,      /* about 5 µs: the driver is inside for much less, or has lost its processor */
+    SEIZE_SPINS = 400,  /* about 5 µs: the driver is inside for much less, or has lost its processor */
+    CROWD_LEAST = 256,  /* with so many deadlines ahead, those close together are served by one wake-up: … */
+    CROWD_NS_EACH = 10, /* … within so much for each of them, … */
 };
 
 enum {
-    MAINTAIN_NS = 50 * 1000, /* aim of the credit: a look at the clock costs 28 ns, at epoll 155 ns */
-    TURN_NS = 10 * 1000 * 1000, /* a task that has run for so long lets others run when it next awaits one */
-    STALE_NS = 200 * 1000,   /* a worker that has not looked around for so long is served by its peers */
-    SLOW_SLICE_NS = 50 * 1000,  /* tasks that run so long are worth a wake-up each (a wake-up takes 30-70 µs) */
-    SPREAD_NS = 300 * 1000,  /* busy for so long without a pause, with a backlog: a second worker may pay */
-    PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long … */
-    SATURATED_NS = 10 * 1000 * 1000,     /* … unless it has had no pause for this time: */
-    PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
-    PAYOFF_NS = 250 * 1000,  /* a theft that keeps the thief busy for less was hardly worth the wake-up */
-    CROWD_NS = 100 * 1000,   /* with many deadlines ahead, those so close together are served by one wake-up: */
-    CROWD_MOST_NS = 1000 * 1000, /* 10 ns for each, not less than the first (if there are hundreds), not more than this */
-    SLACK_NS = 1000,         /* timer slack of the workers; the kernel's default of 50 µs delays every deadline */
+    CROWD_NS = 100 * 1000,       /* … not less than this, … */
+    CROWD_MOST_NS = 1000 * 1000, /* … and not more than this. */
+    SLACK_NS = 1000, /* timer slack of the workers; the kernel's default of 50 µs delays every deadline */
 };
 
 /* ---- the calling thread ---- */
@@ -87,7 +78,8 @@ struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
         weft__fence_light();
         if (atomic_load_explicit(&driver->revoked, memory_order_acquire) & WEFT__SEIZED)
             continue;
-        if (atomic_fetch_and_explicit(&driver->revoked, ~(uint32_t)WEFT__NUDGED, memory_order_acquire) & WEFT__NUDGED)
+        if (atomic_fetch_and_explicit(&driver->revoked, ~(uint32_t)WEFT__NUDGED, memory_order_acquire) &
+            WEFT__NUDGED)
             driver->worker->credit = 0;
         return driver->worker;
     }
@@ -138,12 +130,6 @@ void weft__notify(struct weft__worker *worker)
         weft__poller_wake(&worker->poller);
 }
 
-static bool is_stale(const struct weft__worker *worker, int64_t now)
-{
-    return atomic_load_explicit(&worker->state, memory_order_relaxed) == WEFT__AWAKE &&
-           now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed) > STALE_NS;
-}
-
 void weft__queue_from_outside(weft_task *task, struct weft__worker *worker)
 {
     weft_runtime *runtime = worker->runtime;
@@ -153,7 +139,7 @@ void weft__queue_from_outside(weft_task *task, struct weft__worker *worker)
     weft__inbox_push(&worker->inbox, task);
     weft__notify(worker);
     /* It is busy with one task: let somebody else look into its inbox. */
-    if (weft__idle_any(&runtime->idle) && is_stale(worker, weft__clock_now()))
+    if (weft__idle_any(&runtime->idle) && weft__is_stale(worker, weft__clock_now()))
         weft__wake_searcher(runtime);
     weft__end_visit(runtime);
 }
@@ -173,29 +159,6 @@ struct weft__worker *weft__pick_worker(weft_runtime *runtime)
     return &runtime->workers[0];
 }
 
-bool weft__wake_searcher(weft_runtime *runtime)
-{
-    struct weft__idle *idle = &runtime->idle;
-    int index;
-
-    do {
-        /* Full fence: the work was published before; pairs with the one in fall_asleep (idle.h, rule 3). */
-        atomic_thread_fence(memory_order_seq_cst);
-        if (!weft__idle_any(idle) || !weft__idle_begin_search(idle))
-            return false;
-        index = weft__idle_claim(idle);
-        if (index >= 0) {
-            weft__notify(&runtime->workers[index]);
-            return true;
-        }
-        weft__idle_end_search(idle);
-        atomic_thread_fence(memory_order_seq_cst);
-        /* While this call held the right to search and found nobody, another may have relied on it, and a worker
-         * gone to sleep. One that is only on its way to sleep will look again by itself. */
-    } while (weft__idle_claimable(idle));
-    return false;
-}
-
 /* ---- the run queue, inside ---- */
 
 void weft__make_next(struct weft__worker *worker, weft_task *task)
@@ -206,23 +169,6 @@ void weft__make_next(struct weft__worker *worker, weft_task *task)
     worker->next = task;
     if (displaced)
         weft__queue_push(&worker->queue, displaced, worker);
-}
-
-static void queue_ready(weft_task *task, void *worker)
-{
-    weft__queue_push(&((struct weft__worker *)worker)->queue, task, worker);
-}
-
-static void drain_inbox(struct weft__worker *from, struct weft__worker *to)
-{
-    weft_task *task = weft__inbox_take(&from->inbox);
-
-    while (task) {
-        weft_task *next = task->next;
-
-        weft__queue_push(&to->queue, task, to);
-        task = next;
-    }
 }
 
 static weft_task *pop(struct weft__worker *worker)
@@ -238,7 +184,7 @@ static weft_task *pop(struct weft__worker *worker)
     worker->next_streak = 0;
     task = weft__queue_pop(&worker->queue, worker);
     if (__builtin_expect(!task, 0) && !weft__inbox_is_empty(&worker->inbox)) {
-        drain_inbox(worker, worker);
+        weft__drain_inbox(worker, worker);
         task = weft__queue_pop(&worker->queue, worker);
     }
     return task;
@@ -467,8 +413,9 @@ static bool fits(const weft_task *task, const struct weft__stack *stack, const w
 }
 
 /* Its task has ended: the next one, on this stack if it has not started. NULL: switched away, for good. */
-static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driver *driver, struct weft__worker *worker,
-                                     struct weft__stack *stack)
+static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driver *driver,
+                                                               struct weft__worker *worker,
+                                                               struct weft__stack *stack)
 {
     weft_task *next = worker ? pick(driver, worker) : NULL;
 
@@ -522,294 +469,12 @@ static void coroutine_main(void *arg)
     }
 }
 
-/* ---- events and deadlines, inside ---- */
-
-static void expire(struct weft__driver *driver, struct weft__worker *to, struct weft__timers *timers, int64_t now)
-{
-    weft_task *tasks[EXPIRE_BATCH];
-    unsigned n;
-
-    if (weft__timers_earliest(timers) > now)
-        return;
-    do {
-        n = weft__timers_expire(timers, now, tasks, EXPIRE_BATCH);
-        for (unsigned i = 0; i < n; i++)
-            __builtin_prefetch(tasks[i], 1); /* nobody has looked at a sleeper for long */
-        for (unsigned i = 0; i < n; i++)
-            if (weft__state_ready(&tasks[i]->state) == WEFT__READY_QUEUE)
-                weft__queue_push(&to->queue, tasks[i], to);
-        weft__count(&driver->counters.timers_fired, n);
-    } while (n == EXPIRE_BATCH);
-}
-
-static void look_at_events(struct weft__driver *driver, struct weft__worker *of, struct weft__worker *to, int64_t now)
-{
-    int n = weft__poller_wait(&of->poller, of == to, 0, &driver->events, queue_ready, to);
-
-    atomic_store_explicit(&of->polled_at, now, memory_order_relaxed);
-    weft__count(&driver->counters.polls, 1);
-    weft__count(&driver->counters.events, n > 0 ? (uint64_t)n : 0);
-}
-
-/* A peer that has not looked around for long is in one long task: its events, deadlines and inbox must not wait. */
-static void serve_peer(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *peer, int64_t now)
-{
-    expire(driver, worker, &peer->timers, now);
-    drain_inbox(peer, worker);
-    if (atomic_load_explicit(&peer->used, memory_order_relaxed) &&
-        now - atomic_load_explicit(&peer->polled_at, memory_order_relaxed) > STALE_NS) {
-        look_at_events(driver, peer, worker, now);
-        weft__count(&driver->counters.polled_for_peer, 1);
-    }
-}
-
-static void serve_stale_peers(struct weft__driver *driver, struct weft__worker *worker, int64_t now)
-{
-    weft_runtime *runtime = worker->runtime;
-    uint32_t looks = runtime->worker_count - 1 < PEERS_A_LOOK ? runtime->worker_count - 1 : PEERS_A_LOOK;
-    uint32_t first;
-
-    if (looks == 0)
-        return;
-    first = (uint32_t)(weft__random(&driver->random) >> 32);
-    for (uint32_t i = 0; i < looks; i++) {
-        struct weft__worker *peer = &runtime->workers[(first + i) % runtime->worker_count];
-
-        if (peer != worker && is_stale(peer, now))
-            serve_peer(driver, worker, peer, now);
-    }
-}
-
-static int64_t patience_of(const struct weft__worker *worker, int64_t now)
-{
-    int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed);
-    bool saturated = now - worker->busy_since >= SATURATED_NS;
-
-    return saturated && patience > PATIENCE_SATURATED_NS ? PATIENCE_SATURATED_NS : patience;
-}
-
-/* With more workers than processors, one more that is awake only takes turns with those that are. (If some of them
- * block, the monitor sees to it.) */
-static bool has_idle_processor(const weft_runtime *runtime)
-{
-    uint32_t sleepers = atomic_load_explicit(&runtime->idle.sleepers, memory_order_relaxed);
-
-    return runtime->worker_count - sleepers < runtime->processors;
-}
-
-/*
- * Is a second worker worth its wake-up? Light load is packed: peers lose a fifth to a third of their throughput to
- * workers they do not need. Tasks that run long are worth one each; short ones only when this worker has been
- * busy for a while without a pause and still has a backlog. Whether those are many small tasks, which cost less than
- * stealing them, or a few large ones, nobody can tell before: so a worker waits twice as long each time before it
- * has another one woken, and a thief that finds the theft has kept it busy takes that back.
- */
-static bool is_worth_help(const struct weft__worker *worker, int64_t now)
-{
-    uint32_t backlog = weft__queue_count(&worker->queue);
-
-    return backlog > 0 && (worker->slice_ns >= SLOW_SLICE_NS || (backlog >= 2 && now - worker->busy_since >= SPREAD_NS));
-}
-
-/* When another worker may be woken for it. */
-static int64_t help_time(const struct weft__worker *worker, int64_t now)
-{
-    if (worker->slice_ns >= SLOW_SLICE_NS)
-        return 0;
-    return atomic_load_explicit(&worker->helped_at, memory_order_relaxed) + patience_of(worker, now);
-}
-
-static void lose_patience(struct weft__worker *worker, int64_t now)
-{
-    int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed) * 2;
-
-    if (patience < SPREAD_NS)
-        patience = SPREAD_NS;
-    if (patience > PATIENCE_MOST_NS)
-        patience = PATIENCE_MOST_NS;
-    atomic_store_explicit(&worker->patience, patience, memory_order_relaxed);
-    atomic_store_explicit(&worker->helped_at, now, memory_order_relaxed);
-    atomic_store_explicit(&worker->help_after, now + patience, memory_order_relaxed);
-}
-
-static void spread(struct weft__worker *worker, int64_t now)
-{
-    bool help = is_worth_help(worker, now);
-
-    if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
-        atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
-    if (!help)
-        return;
-    atomic_store_explicit(&worker->help_after, help_time(worker, now), memory_order_relaxed);
-    if (help_time(worker, now) <= now && has_idle_processor(worker->runtime) && weft__wake_searcher(worker->runtime))
-        lose_patience(worker, now);
-}
-
-static void give_credit(struct weft__worker *worker, int32_t credit)
-{
-    worker->credit = worker->credit_given = credit;
-}
-
-/* So much credit that the next look comes after MAINTAIN_NS if the tasks go on as they did. */
-static void measure_slices(struct weft__worker *worker, int64_t elapsed)
-{
-    int64_t used = worker->credit_given - worker->credit;
-    int64_t credit = elapsed > 0 ? used * MAINTAIN_NS / elapsed : WEFT__CREDIT_MOST;
-
-    worker->slice_ns = used > 0 && elapsed < WEFT__MAX_SLICE ? (uint32_t)(elapsed * WEFT__CREDIT_DISPATCH / used)
-                                                            : WEFT__MAX_SLICE;
-    if (credit > WEFT__CREDIT_MOST)
-        credit = WEFT__CREDIT_MOST;
-    give_credit(worker, credit < WEFT__CREDIT_DISPATCH ? WEFT__CREDIT_DISPATCH : (int32_t)credit);
-}
-
-/* A task that awaits others in place may run for long without a dispatch. */
-static void measure_turn(struct weft__worker *worker, int64_t elapsed)
-{
-    uint64_t dispatches = atomic_load_explicit(&worker->dispatches, memory_order_relaxed);
-
-    worker->turn_ns = dispatches == worker->turn ? worker->turn_ns + elapsed : 0;
-    worker->turn = dispatches;
-}
-
-void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
-{
-    int64_t now = weft__clock_now();
-
-    int64_t elapsed = now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed);
-
-    measure_slices(worker, elapsed);
-    measure_turn(worker, elapsed);
-    atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
-    expire(driver, worker, &worker->timers, now);
-    if (atomic_load_explicit(&worker->used, memory_order_relaxed) &&
-        now - atomic_load_explicit(&worker->polled_at, memory_order_relaxed) >= MAINTAIN_NS)
-        look_at_events(driver, worker, worker, now);
-    drain_inbox(worker, worker);
-    serve_stale_peers(driver, worker, now);
-    spread(worker, now);
-    driver->overdue = worker->turn_ns >= TURN_NS && worker->queue.head;
-}
-
 /* ---- the thread's own stack: search, sleep ---- */
-
-static void stop_searching(struct weft__driver *driver)
-{
-    if (!driver->searching)
-        return;
-    driver->searching = false;
-    weft__idle_end_search(&driver->runtime->idle);
-}
-
-/* The own queue is empty again: was the last theft worth it? */
-static void judge_theft(struct weft__driver *driver, int64_t now)
-{
-    struct weft__worker *victim = driver->robbed;
-
-    if (!victim)
-        return;
-    driver->robbed = NULL;
-    if (now - driver->robbed_at >= PAYOFF_NS)
-        atomic_store_explicit(&victim->patience, 0, memory_order_relaxed);
-    else
-        lose_patience(victim, now);
-}
-
-/* May a worker that came by itself (`woken` false) or was woken to search steal from this one? */
-static bool has_backlog(const struct weft__worker *peer, bool woken)
-{
-    return atomic_load_explicit(&peer->wants_help, memory_order_relaxed) && weft__queue_count(&peer->queue) > 0 &&
-           (woken || atomic_load_explicit(&peer->help_after, memory_order_relaxed) <= weft__clock_now());
-}
-
-static bool anyone_has_backlog(const struct weft__worker *worker)
-{
-    const weft_runtime *runtime = worker->runtime;
-
-    for (uint32_t i = 0; i < runtime->worker_count; i++)
-        if (&runtime->workers[i] != worker && has_backlog(&runtime->workers[i], false))
-            return true;
-    return false;
-}
-
-/* A searcher has found work: if there is more, the next one is woken (idle.h, rule 2). */
-static void pass_search_on(struct weft__driver *driver, const struct weft__worker *worker)
-{
-    if (!driver->searching)
-        return;
-    stop_searching(driver);
-    /* Full fence: a producer that saw this searcher has woken nobody; its backlog was published before. */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (anyone_has_backlog(worker) && has_idle_processor(worker->runtime))
-        weft__wake_searcher(worker->runtime);
-}
-
-/* Take the older half of a peer's queue. */
-static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *victim, bool stale,
-                      int64_t now)
-{
-    uint32_t want, taken = 0;
-    weft_task *task;
-
-    if (!weft__seize(victim))
-        return 0;
-    want = (weft__queue_count(&victim->queue) + 1) / 2;
-    if (want > STEAL_MOST)
-        want = STEAL_MOST;
-    while (taken < want && (task = weft__queue_pop(&victim->queue, worker))) {
-        weft__queue_push(&worker->queue, task, worker);
-        taken++;
-    }
-    if (taken == 0 && stale && victim->next) {
-        weft__queue_push(&worker->queue, victim->next, worker);
-        victim->next = NULL;
-        taken = 1;
-    }
-    atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
-    weft__release(victim);
-    if (taken) {
-        driver->robbed = victim;
-        driver->robbed_at = now;
-        weft__count(&driver->counters.steals, 1);
-        weft__count(&driver->counters.stolen, taken);
-    }
-    return taken;
-}
-
-/* Look at every peer once, from a random one on. True: something is in the own queue now. Inside. */
-static bool search(struct weft__driver *driver, struct weft__worker *worker)
-{
-    weft_runtime *runtime = worker->runtime;
-    uint32_t n = runtime->worker_count;
-    uint32_t first;
-    int64_t now;
-
-    if (n == 1)
-        return false;
-    now = weft__clock_now();
-    judge_theft(driver, now);
-    first = (uint32_t)(weft__random(&driver->random) >> 32) % n;
-    for (uint32_t i = 0; i < n; i++) {
-        struct weft__worker *peer = &runtime->workers[(first + i) % n];
-        bool stale;
-
-        if (peer == worker)
-            continue;
-        stale = is_stale(peer, now);
-        if (stale)
-            serve_peer(driver, worker, peer, now);
-        if (has_backlog(peer, driver->searching) || stale)
-            steal(driver, worker, peer, stale, now);
-        if (worker->queue.head)
-            return true;
-    }
-    return false;
-}
 
 static bool must_stay_awake(const struct weft__worker *worker)
 {
     return !weft__inbox_is_empty(&worker->inbox) ||
-           atomic_load_explicit(&worker->runtime->halting, memory_order_relaxed) || anyone_has_backlog(worker);
+           atomic_load_explicit(&worker->runtime->halting, memory_order_relaxed) || weft__anyone_wants_help(worker);
 }
 
 /* A wake-up for each of thousands of deadlines would cost more than what they wake. */
@@ -835,7 +500,7 @@ static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker
     int64_t until;
     int events;
 
-    stop_searching(driver);
+    weft__stop_searching(driver);
     atomic_store_explicit(&worker->wants_help, 0, memory_order_relaxed);
     atomic_store_explicit(&worker->state, WEFT__SLEEPING, memory_order_relaxed);
     weft__idle_add(&runtime->idle, worker->index);
@@ -845,7 +510,7 @@ static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker
     if (until)
         weft__count(&driver->counters.sleeps, 1);
 
-    events = weft__poller_wait(&worker->poller, true, until, &driver->events, queue_ready, worker);
+    events = weft__poller_wait(&worker->poller, true, until, &driver->events, weft__queue_ready, worker);
 
     atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
     claimed = !weft__idle_remove(&runtime->idle, worker->index);
@@ -865,19 +530,20 @@ static void begin_to_run(struct weft__driver *driver, struct weft__worker *worke
     worker->busy_since = now;
     atomic_store_explicit(&worker->polled_at, now, memory_order_relaxed);
     atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
-    give_credit(worker, worker->credit_given > 0 ? worker->credit_given : WEFT__CREDIT_DISPATCH);
+    weft__give_credit(worker, worker->credit_given > 0 ? worker->credit_given : WEFT__CREDIT_DISPATCH);
     if (weft__timers_earliest(&worker->timers) <= now) {
         worker->expired_at = now;
-        expire(driver, worker, &worker->timers, now);
+        weft__expire(driver, worker, &worker->timers, now);
     }
     weft__monitor_wanted(worker->runtime);
 }
 
-static __attribute__((noinline)) void run_coroutine(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
+static __attribute__((noinline)) void run_coroutine(struct weft__driver *driver, struct weft__worker *worker,
+                                                    weft_task *task)
 {
     void *fake = NULL;
 
-    pass_search_on(driver, worker);
+    weft__pass_search_on(driver, worker);
     adopt(driver, worker, task);
     weft__annotate_leave(&fake, task->stack, &driver->annotated);
     weft__context_switch(&driver->base, &task->context, driver);
@@ -904,14 +570,14 @@ static void drive(struct weft__driver *driver)
         } else if (driver->failed) {
             leave_and_report(driver);
             worker = weft__enter(driver);
-        } else if (!search(driver, worker)) {
+        } else if (!weft__search(driver, worker)) {
             if (atomic_load_explicit(&worker->runtime->halting, memory_order_acquire))
                 break;
             fall_asleep(driver, worker);
             begin_to_run(driver, worker);
         }
     }
-    stop_searching(driver);
+    weft__stop_searching(driver);
     weft__leave(driver);
 }
 

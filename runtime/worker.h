@@ -48,28 +48,28 @@ struct weft__worker {
     uint32_t next_streak; /* how often in a row it was used */
     int32_t credit;       /* until the next look around; see maintain() */
     int32_t credit_given;
-    uint32_t slice_ns;    /* what a dispatch took lately, on average */
-    int64_t turn_ns;      /* how long the same coroutine has run, as of the last look around */
-    uint64_t turn;        /* dispatches then */
-    int64_t busy_since;   /* when it last began to run without a sleep */
-    int64_t expired_at;   /* when deadlines last ended a sleep */
+    uint32_t slice_ns;  /* what a dispatch took lately, on average */
+    int64_t turn_ns;    /* how long the same coroutine has run, as of the last look around */
+    uint64_t turn;      /* dispatches then */
+    int64_t busy_since; /* when it last began to run without a sleep */
+    int64_t expired_at; /* when deadlines last ended a sleep */
     weft_runtime *runtime;
     uint32_t index;
 
     /* -- written inside, read by anybody -- */
     _Atomic int64_t maintained_at __attribute__((aligned(64)));
-    _Atomic int64_t polled_at;     /* also written by a peer that polled for it */
-    _Atomic uint64_t dispatches;   /* switches to a task */
-    _Atomic uint32_t wants_help;   /* it has a backlog that may be worth a theft: for who was woken for it */
-    _Atomic int64_t help_after;    /* for anybody else, from this time on */
-    _Atomic int64_t helped_at;     /* when it last had a worker woken, or was stolen from */
-    _Atomic int64_t patience;      /* how long after that before it wants help again; a thief may reset it */
-    _Atomic uint32_t used;         /* descriptors were ever waited for here: its epoll set is not empty */
+    _Atomic int64_t polled_at;   /* also written by a peer that polled for it */
+    _Atomic uint64_t dispatches; /* switches to a task */
+    _Atomic uint32_t wants_help; /* it has a backlog that may be worth a theft: for who was woken for it */
+    _Atomic int64_t help_after;  /* for anybody else, from this time on */
+    _Atomic int64_t helped_at;   /* when it last had a worker woken, or was stolen from */
+    _Atomic int64_t patience;    /* how long after that before it wants help again; a thief may reset it */
+    _Atomic uint32_t used;       /* descriptors were ever waited for here: its epoll set is not empty */
 
     /* -- any thread -- */
     struct weft__inbox inbox __attribute__((aligned(64)));
-    _Atomic uint32_t state; /* enum weft__worker_state */
-    weft__lock seize_lock;  /* held while revoked is set by somebody else */
+    _Atomic uint32_t state;      /* enum weft__worker_state */
+    weft__lock seize_lock;       /* held while revoked is set by somebody else */
     struct weft__driver *driver; /* changed under seize_lock */
 
     struct weft__timers timers __attribute__((aligned(64)));
@@ -90,8 +90,8 @@ enum weft__after {
 };
 
 struct weft__counters {
-    _Atomic uint64_t spawned, ended, ran_in_place, steals, stolen, wakes, sleeps, polls, events,
-        polled_for_peer, timers_fired;
+    _Atomic uint64_t spawned, ended, ran_in_place, steals, stolen, wakes, sleeps, polls, events, polled_for_peer,
+        timers_fired;
 };
 
 /* Why weft__enter must take its slow path. */
@@ -100,8 +100,9 @@ enum { WEFT__SEIZED = 1u << 0, WEFT__NUDGED = 1u << 1 };
 struct weft__driver {
     /* -- this thread, hot -- */
     _Atomic uint32_t inside;
-    _Atomic uint32_t revoked; /* WEFT__SEIZED: by a thief, under the worker's seize_lock; WEFT__NUDGED: by the monitor */
-    bool overdue;             /* its task has run for long, and others wait */
+    _Atomic uint32_t
+        revoked;  /* WEFT__SEIZED: by a thief, under the worker's seize_lock; WEFT__NUDGED: by the monitor */
+    bool overdue; /* its task has run for long, and others wait */
     struct weft__worker *worker;
     weft_task *coroutine; /* the root that runs; NULL: the thread's own stack */
     enum weft__after after;
@@ -114,14 +115,14 @@ struct weft__driver {
     struct weft__records records;
     struct weft__stack_cache stacks;
     weft_runtime *runtime;
-    bool searching; /* counted in the runtime's searchers */
+    bool searching;              /* counted in the runtime's searchers */
     struct weft__worker *robbed; /* whom it stole from last, until it is known what that gave */
     int64_t robbed_at;
-    _Atomic bool lost; /* its worker was taken; written under seize_lock */
+    _Atomic bool lost;           /* its worker was taken; written under seize_lock */
     _Atomic uint32_t cancel_all; /* the runtime is stopping: every task is cancelled */
 
     struct weft__counters counters __attribute__((aligned(64))); /* written by this thread */
-    _Atomic(weft_task *) running; /* the coroutine switched to last, for messages */
+    _Atomic(weft_task *) running;                                /* the coroutine switched to last, for messages */
 
     /* -- cold -- */
     struct weft__context base __attribute__((aligned(64)));
@@ -130,9 +131,9 @@ struct weft__driver {
     uint64_t random;
     pthread_t thread;
     _Atomic int tid;
-    bool exited;                   /* to be joined; under the runtime's drivers_lock */
-    _Atomic uint32_t has_worker;   /* futex: a spare waits for it */
-    struct weft__driver *next;     /* all drivers of the runtime */
+    bool exited;                 /* to be joined; under the runtime's drivers_lock */
+    _Atomic uint32_t has_worker; /* futex: a spare waits for it */
+    struct weft__driver *next;   /* all drivers of the runtime */
     struct weft__driver *next_spare;
     struct weft__event_buffer events;
 };

@@ -1,0 +1,235 @@
+/*
+ * Spreading work over the workers (spread.h). A worker says that it wants help when it looks around; whoever it has
+ * woken, and, after a while, anybody who comes by, may steal from it. idle.h has the protocol of waking, worker.h that of
+ * entering somebody else's worker.
+ */
+#include "runtime/spread.h"
+
+#include "runtime/clock.h"
+#include "runtime/look.h"
+#include "runtime/runtime.h"
+
+enum {
+    STEAL_MOST = 64,                     /* taken in one theft: bounds the time the victim is kept out */
+    SLOW_SLICE_NS = 50 * 1000,           /* tasks that run so long are worth a wake-up each (it takes 30-70 µs) */
+    SPREAD_NS = 300 * 1000,              /* busy for so long without a pause: a second worker may pay */
+    PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long … */
+    SATURATED_NS = 10 * 1000 * 1000,     /* … unless it has had no pause for this time: */
+    PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
+    PAYOFF_NS = 250 * 1000,              /* a theft that keeps the thief busy for less was hardly worth it */
+};
+
+bool weft__is_stale(const struct weft__worker *worker, int64_t now)
+{
+    return atomic_load_explicit(&worker->state, memory_order_relaxed) == WEFT__AWAKE &&
+           now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed) > WEFT__STALE_NS;
+}
+
+/* ---- waking ---- */
+
+bool weft__wake_searcher(weft_runtime *runtime)
+{
+    struct weft__idle *idle = &runtime->idle;
+    int index;
+
+    do {
+        /* Full fence: the work was published before; pairs with the one in fall_asleep (idle.h, rule 3). */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!weft__idle_any(idle) || !weft__idle_begin_search(idle))
+            return false;
+        index = weft__idle_claim(idle);
+        if (index >= 0) {
+            weft__notify(&runtime->workers[index]);
+            return true;
+        }
+        weft__idle_end_search(idle);
+        atomic_thread_fence(memory_order_seq_cst);
+        /* While this call held the right to search and found nobody, another may have relied on it, and a worker
+         * gone to sleep. One that is only on its way to sleep will look again by itself. */
+    } while (weft__idle_claimable(idle));
+    return false;
+}
+
+/* ---- is it worth it? ---- */
+
+static int64_t patience_of(const struct weft__worker *worker, int64_t now)
+{
+    int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed);
+    bool saturated = now - worker->busy_since >= SATURATED_NS;
+
+    return saturated && patience > PATIENCE_SATURATED_NS ? PATIENCE_SATURATED_NS : patience;
+}
+
+/* With more workers than processors, one more that is awake only takes turns with those that are. (If some of them
+ * block, the monitor sees to it.) */
+static bool has_idle_processor(const weft_runtime *runtime)
+{
+    uint32_t sleepers = atomic_load_explicit(&runtime->idle.sleepers, memory_order_relaxed);
+
+    return runtime->worker_count - sleepers < runtime->processors;
+}
+
+/*
+ * Is a second worker worth its wake-up? Light load is packed: peers lose a fifth to a third of their throughput to
+ * workers they do not need. Tasks that run long are worth one each; short ones only when this worker has been
+ * busy for a while without a pause and still has a backlog. Whether those are many small tasks, which cost less than
+ * stealing them, or a few large ones, nobody can tell before: so a worker waits twice as long each time before it
+ * has another one woken, and a thief that finds the theft has kept it busy takes that back.
+ */
+static bool is_worth_help(const struct weft__worker *worker, int64_t now)
+{
+    uint32_t backlog = weft__queue_count(&worker->queue);
+
+    return backlog > 0 &&
+           (worker->slice_ns >= SLOW_SLICE_NS || (backlog >= 2 && now - worker->busy_since >= SPREAD_NS));
+}
+
+/* When another worker may be woken for it. */
+static int64_t help_time(const struct weft__worker *worker, int64_t now)
+{
+    if (worker->slice_ns >= SLOW_SLICE_NS)
+        return 0;
+    return atomic_load_explicit(&worker->helped_at, memory_order_relaxed) + patience_of(worker, now);
+}
+
+static void lose_patience(struct weft__worker *worker, int64_t now)
+{
+    int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed) * 2;
+
+    if (patience < SPREAD_NS)
+        patience = SPREAD_NS;
+    if (patience > PATIENCE_MOST_NS)
+        patience = PATIENCE_MOST_NS;
+    atomic_store_explicit(&worker->patience, patience, memory_order_relaxed);
+    atomic_store_explicit(&worker->helped_at, now, memory_order_relaxed);
+    atomic_store_explicit(&worker->help_after, now + patience, memory_order_relaxed);
+}
+
+void weft__spread(struct weft__worker *worker, int64_t now)
+{
+    bool help = is_worth_help(worker, now);
+
+    if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
+        atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
+    if (!help)
+        return;
+    atomic_store_explicit(&worker->help_after, help_time(worker, now), memory_order_relaxed);
+    if (help_time(worker, now) <= now && has_idle_processor(worker->runtime) &&
+        weft__wake_searcher(worker->runtime))
+        lose_patience(worker, now);
+}
+
+/* ---- searching and stealing ---- */
+
+void weft__stop_searching(struct weft__driver *driver)
+{
+    if (!driver->searching)
+        return;
+    driver->searching = false;
+    weft__idle_end_search(&driver->runtime->idle);
+}
+
+/* The own queue is empty again: was the last theft worth it? */
+static void judge_theft(struct weft__driver *driver, int64_t now)
+{
+    struct weft__worker *victim = driver->robbed;
+
+    if (!victim)
+        return;
+    driver->robbed = NULL;
+    if (now - driver->robbed_at >= PAYOFF_NS)
+        atomic_store_explicit(&victim->patience, 0, memory_order_relaxed);
+    else
+        lose_patience(victim, now);
+}
+
+/* May a worker that came by itself (`woken` false) or was woken to search steal from this one? */
+static bool has_backlog(const struct weft__worker *peer, bool woken)
+{
+    return atomic_load_explicit(&peer->wants_help, memory_order_relaxed) && weft__queue_count(&peer->queue) > 0 &&
+           (woken || atomic_load_explicit(&peer->help_after, memory_order_relaxed) <= weft__clock_now());
+}
+
+bool weft__anyone_wants_help(const struct weft__worker *worker)
+{
+    const weft_runtime *runtime = worker->runtime;
+
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
+        if (&runtime->workers[i] != worker && has_backlog(&runtime->workers[i], false))
+            return true;
+    return false;
+}
+
+/* A searcher has found work: if there is more, the next one is woken (idle.h, rule 2). */
+void weft__pass_search_on(struct weft__driver *driver, const struct weft__worker *worker)
+{
+    if (!driver->searching)
+        return;
+    weft__stop_searching(driver);
+    /* Full fence: a producer that saw this searcher has woken nobody; its backlog was published before. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (weft__anyone_wants_help(worker) && has_idle_processor(worker->runtime))
+        weft__wake_searcher(worker->runtime);
+}
+
+/* Take the older half of a peer's queue. */
+static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *victim,
+                      bool stale, int64_t now)
+{
+    uint32_t want, taken = 0;
+    weft_task *task;
+
+    if (!weft__seize(victim))
+        return 0;
+    want = (weft__queue_count(&victim->queue) + 1) / 2;
+    if (want > STEAL_MOST)
+        want = STEAL_MOST;
+    while (taken < want && (task = weft__queue_pop(&victim->queue, worker))) {
+        weft__queue_push(&worker->queue, task, worker);
+        taken++;
+    }
+    if (taken == 0 && stale && victim->next) {
+        weft__queue_push(&worker->queue, victim->next, worker);
+        victim->next = NULL;
+        taken = 1;
+    }
+    atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
+    weft__release(victim);
+    if (taken) {
+        driver->robbed = victim;
+        driver->robbed_at = now;
+        weft__count(&driver->counters.steals, 1);
+        weft__count(&driver->counters.stolen, taken);
+    }
+    return taken;
+}
+
+/* Look at every peer once, from a random one on. True: something is in the own queue now. Inside. */
+bool weft__search(struct weft__driver *driver, struct weft__worker *worker)
+{
+    weft_runtime *runtime = worker->runtime;
+    uint32_t n = runtime->worker_count;
+    uint32_t first;
+    int64_t now;
+
+    if (n == 1)
+        return false;
+    now = weft__clock_now();
+    judge_theft(driver, now);
+    first = (uint32_t)(weft__random(&driver->random) >> 32) % n;
+    for (uint32_t i = 0; i < n; i++) {
+        struct weft__worker *peer = &runtime->workers[(first + i) % n];
+        bool stale;
+
+        if (peer == worker)
+            continue;
+        stale = weft__is_stale(peer, now);
+        if (stale)
+            weft__serve_peer(driver, worker, peer, now);
+        if (has_backlog(peer, driver->searching) || stale)
+            steal(driver, worker, peer, stale, now);
+        if (worker->queue.head)
+            return true;
+    }
+    return false;
+}
