@@ -77,7 +77,7 @@ static bool has_backlog(const struct weft__worker *worker, int64_t now)
 
 static const char *running_name(const struct weft__worker *worker)
 {
-    const weft_task *task = atomic_load_explicit(&worker->driver->running, memory_order_relaxed);
+    const weft_task *task = atomic_load_explicit(&weft__driver_of(worker)->running, memory_order_relaxed);
 
     return task && task->extra && task->extra->name[0] ? task->extra->name : "(no name)";
 }
@@ -89,7 +89,7 @@ static void name_stuck(struct weft__watch *watch, const struct weft__worker *wor
     watch->named = true;
     weft__say("worker %u has been stuck in task '%s' (%p) for %lld ms%s. Blocking calls belong into weft_blocking, "
               "long computations should call weft_yield.",
-              worker->index, running_name(worker), (void *)atomic_load(&worker->driver->running),
+              worker->index, running_name(worker), (void *)atomic_load(&weft__driver_of(worker)->running),
               (long long)((now - watch->since) / 1000000), what);
 }
 
@@ -130,7 +130,7 @@ static bool is_runnable(const struct weft__driver *driver)
  */
 static bool waits_for_processor(struct weft__watch *watch, const struct weft__worker *worker, int64_t stuck)
 {
-    const struct weft__driver *driver = worker->driver;
+    const struct weft__driver *driver = weft__driver_of(worker);
     int64_t used = processor_time(driver) - watch->processor_time;
 
     return used < stuck / 2 && is_runnable(driver);
@@ -151,7 +151,7 @@ static bool take_over(weft_runtime *runtime, struct weft__worker *worker)
         weft__runtime_return_spare(spare);
         return false;
     }
-    stuck = worker->driver;
+    stuck = weft__driver_of(worker);
     /* release: pairs with the acquire in weft__enter_revoked; `revoked` stays set */
     atomic_store_explicit(&stuck->lost, true, memory_order_release);
     weft__runtime_give_worker(spare, worker);
@@ -170,7 +170,7 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
         return;
     }
     if (watch->processor_time < 0)
-        watch->processor_time = processor_time(worker->driver);
+        watch->processor_time = processor_time(weft__driver_of(worker));
     stuck = now - watch->since;
     if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed))
         weft__wake_searcher(runtime);

@@ -139,12 +139,12 @@ void weft__runtime_return_spare(struct weft__driver *driver)
 void weft__runtime_give_worker(struct weft__driver *driver, struct weft__worker *worker)
 {
     driver->worker = worker;
-    worker->driver = driver;
+    driver->overdue = false;
     atomic_store_explicit(&driver->inside, 0, memory_order_relaxed);
     atomic_store_explicit(&driver->lost, false, memory_order_relaxed);
     atomic_store_explicit(&driver->revoked, 0, memory_order_relaxed);
-    driver->overdue = false;
-    /* release: all this; pairs with the acquire in weft__runtime_wait_for_worker */
+    /* release: all this; for thieves (weft__driver_of) and for the driver (weft__runtime_wait_for_worker) */
+    atomic_store_explicit(&worker->driver, driver, memory_order_release);
     atomic_store_explicit(&driver->has_worker, 1, memory_order_release);
     weft__futex_wake(&driver->has_worker, 1);
 }

@@ -384,21 +384,29 @@ static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *
     return fate;
 }
 
-/* Has a deadline of the awaiter passed? Then a task that has not started never does. */
-static bool is_too_late(weft_task *root)
+/* Why the awaiter cannot wait, if it cannot: cancelled or too late. Then a task that has not started never does. */
+static inline int reason_not_to_wait(struct weft__driver *driver, weft_task *root)
 {
     int64_t deadline;
 
-    return weft__interrupt(root, &deadline) < 0;
+    /* Its own cancellation only: what reaches it from those it runs in place for, the awaited task will find. */
+    if (__builtin_expect(weft__is_cancelled_early(driver, root->current), 0) && root->current->mask == 0)
+        return -ECANCELED;
+    if (__builtin_expect(root->current->flags & WEFT__FLAG_SCOPES, 0))
+        return weft__interrupt(root, &deadline);
+    return 0;
 }
 
-/* The awaiter is cancelled or late already: so is what it awaits. */
-static __attribute__((noinline)) int await_cancelled(weft_task *root, weft_task *task, intptr_t *result)
+/* The awaiter is cancelled or late already: so is what it awaits. That may end before it can be waited for. */
+static __attribute__((noinline)) int await_for(int reason, weft_task *root, weft_task *task, intptr_t *result)
 {
+    int fate;
+
     if (root->current == task)
         return -EDEADLK;
     weft_cancel(task);
-    return await_elsewhere(task, result);
+    fate = await_elsewhere(task, result);
+    return fate == 0 ? reason : fate;
 }
 
 /* The result is stored, the awaiter's fate returned. */
@@ -406,7 +414,7 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
 {
     struct weft__driver *driver = task_driver();
     weft_task *root;
-    int fate;
+    int reason, fate;
 
     if (__builtin_expect(!driver, 0))
         return await_elsewhere(task, result);
@@ -415,11 +423,9 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
         driver = weft__pass_on(driver);
     }
     root = driver->coroutine;
-    /* Its own cancellation only: what reaches it from those it runs in place for, the awaited task will find. */
-    if (__builtin_expect(weft__is_cancelled_early(driver, root->current), 0) && root->current->mask == 0)
-        return await_cancelled(root, task, result);
-    if (__builtin_expect(root->current->flags & WEFT__FLAG_SCOPES, 0) && is_too_late(root))
-        return await_cancelled(root, task, result);
+    reason = reason_not_to_wait(driver, root);
+    if (__builtin_expect(reason < 0, 0))
+        return await_for(reason, root, task, result);
     if (!claim(driver, root, task))
         return await_elsewhere(task, result);
     *result = run_in_place(root, task, &fate);

@@ -87,7 +87,7 @@ struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
 
 void weft__nudge(struct weft__worker *worker)
 {
-    atomic_fetch_or_explicit(&worker->driver->revoked, WEFT__NUDGED, memory_order_relaxed);
+    atomic_fetch_or_explicit(&weft__driver_of(worker)->revoked, WEFT__NUDGED, memory_order_relaxed);
 }
 
 bool weft__seize(struct weft__worker *worker)
@@ -96,7 +96,7 @@ bool weft__seize(struct weft__worker *worker)
 
     if (!weft__lock_try(&worker->seize_lock))
         return false;
-    driver = worker->driver;
+    driver = weft__driver_of(worker);
     atomic_fetch_or_explicit(&driver->revoked, WEFT__SEIZED, memory_order_relaxed);
     weft__fence_heavy();
     for (unsigned spins = 0; spins < SEIZE_SPINS; spins++) {
@@ -112,7 +112,7 @@ bool weft__seize(struct weft__worker *worker)
 void weft__release(struct weft__worker *worker)
 {
     /* release: what was done inside; pairs with the acquire in weft__enter */
-    atomic_fetch_and_explicit(&worker->driver->revoked, ~(uint32_t)WEFT__SEIZED, memory_order_release);
+    atomic_fetch_and_explicit(&weft__driver_of(worker)->revoked, ~(uint32_t)WEFT__SEIZED, memory_order_release);
     weft__lock_leave(&worker->seize_lock);
 }
 

@@ -68,9 +68,9 @@ struct weft__worker {
 
     /* -- any thread -- */
     struct weft__inbox inbox __attribute__((aligned(64)));
-    _Atomic uint32_t state;      /* enum weft__worker_state */
-    weft__lock seize_lock;       /* held while revoked is set by somebody else */
-    struct weft__driver *driver; /* changed under seize_lock */
+    _Atomic uint32_t state;                /* enum weft__worker_state */
+    weft__lock seize_lock;                 /* held while revoked is set by somebody else */
+    _Atomic(struct weft__driver *) driver; /* changed under seize_lock; see weft__driver_of */
 
     struct weft__timers timers __attribute__((aligned(64)));
     struct weft__poller poller;
@@ -165,6 +165,13 @@ static inline struct weft__driver *weft__driver(void)
 }
 
 /* ---- being inside ---- */
+
+/* The thread that drives it; valid while the runtime lives. */
+static inline struct weft__driver *weft__driver_of(const struct weft__worker *worker)
+{
+    /* acquire: the driver's fields; pairs with the release in weft__runtime_give_worker */
+    return atomic_load_explicit(&worker->driver, memory_order_acquire);
+}
 
 struct weft__worker *weft__enter_revoked(struct weft__driver *driver);
 
