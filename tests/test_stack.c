@@ -249,6 +249,8 @@ static void memory_falls_back_when_many_stacks_end(void **state)
     size_t mapped = mappings();
     size_t peak, rest;
 
+    if (getenv("WEFT_TEST_EMULATED"))
+        skip();
     (void)state;
     for (int i = 0; i < MANY; i++)
         assert_non_null(stacks[i] = weft__stack_get(pool, &cache, SIZE));
@@ -453,6 +455,8 @@ static void no_address_space_is_null_and_nothing_breaks(void **state)
 {
     char said[1024];
 
+    if (getenv("WEFT_TEST_EMULATED"))
+        skip();
     (void)state;
     if (SANITIZED)
         skip(); /* the shadow alone is larger than any limit */
@@ -516,6 +520,8 @@ static void an_overflow_names_the_task_and_dies(void **state)
     char said[4096];
     int status;
 
+    if (getenv("WEFT_TEST_EMULATED"))
+        skip();
     (void)state;
     status = in_child(overflow_a_stack, said, sizeof(said));
     assert_string_equal(said,
@@ -642,6 +648,8 @@ static void without_a_handler_the_process_dies_as_usual(void **state)
     char said[4096];
     int status;
 
+    if (getenv("WEFT_TEST_EMULATED"))
+        skip();
     (void)state;
     status = in_child(fault_with_default, said, sizeof(said));
     assert_true(WIFSIGNALED(status));
