@@ -1,12 +1,15 @@
 /*
- * Sleep and wake: which workers sleep, who searches, whom to wake.
+ * Sleep and wake: which workers sleep, who searches, whom to wake (idle.c, worker.c; weft__poller_wait in
+ * poller.c).
  *
  * A worker has a run queue, an inbox for pushes from outside, a state word and an eventfd in its epoll set. The
- * workers share the idle mask and the number of searchers. A queue is a number of items here, and one item is
- * taken at a time.
+ * workers share the mask of sleepers, the hint how many they are, and the number of searchers. A queue is a number
+ * of items here, and one item is taken at a time.
  *
  * Scenarios:
  *   OUTSIDE    2 workers in any phase; two threads outside push one item each, to any inbox
+ *   STALE      2 workers in any phase; a thread outside pushes an item to the inbox of worker 0. A worker that is
+ *              awake may look stale: then the other one serves it, and polls its epoll set
  *   LOCAL      3 workers; worker 0 runs a task that pushes two items to its own queue and then blocks until both
  *              run; each item blocks until both run: they must get a worker each
  *   PRODUCERS  3 workers; the tasks of workers 0 and 1 push one item each and block until both have run: worker 2
@@ -20,8 +23,11 @@
  */
 #if defined(OUTSIDE)
 #define WORKERS 2
-#define PRODUCING 0
 #define PUSHERS 2
+#elif defined(STALE)
+#define WORKERS 2
+#define PUSHERS 1
+#define ITEMS 1
 #elif defined(LOCAL)
 #define WORKERS 3
 #define PRODUCING 1
@@ -37,24 +43,30 @@
 #define EACH 1
 #define PUSHERS 1
 #endif
-#define ITEMS 2
 
+#ifndef ITEMS
+#define ITEMS 2
+#endif
 #ifndef PUSHERS
 #define PUSHERS 0
 #endif
+#ifndef PRODUCING
+#define PRODUCING 0 /* workers that begin with a task that pushes items, worker 0 first */
+#endif
 #define CPUS (WORKERS + PUSHERS)
 
-#define IDLE 0      /* a bit a worker: it sleeps, or is about to, and nobody has claimed it */
-#define SEARCHING 1 /* how many workers search, those that were woken to do so included */
-#define STATE(w) (2 + (w))
-#define EVENT(w) (2 + WORKERS + (w))
-#define QUEUE(w) (2 + 2 * WORKERS + (w))
-#define INBOX(w) (2 + 3 * WORKERS + (w))
-#define PLACES (2 + 4 * WORKERS)
+#define MASK 0      /* a bit a worker: it sleeps, or is about to, and nobody has claimed it */
+#define SLEEPERS 1  /* a hint: bits set in the mask */
+#define SEARCHING 2 /* how many workers search, those that were woken to do so included */
+#define STATE(w) (3 + (w))
+#define EVENT(w) (3 + WORKERS + (w)) /* an edge of the eventfd that epoll has not reported */
+#define QUEUE(w) (3 + 2 * WORKERS + (w))
+#define INBOX(w) (3 + 3 * WORKERS + (w))
+#define PLACES (3 + 4 * WORKERS)
 
 #define AWAKE 0
 #define SLEEPING 1
-#define NOTIFIED 2
+#define WOKEN 2
 
 #include "memory.pml"
 
@@ -62,6 +74,7 @@ byte started; /* items that run or have run */
 byte waking;  /* searchers being woken: from taking the only place to leaving the search */
 
 #define BIT(w) (1 << (w))
+#define LOWEST(mask) ((mask) & 1 -> 0 : ((mask) & 2 -> 1 : 2))
 #define ALL_STARTED (started == ITEMS)
 
 /* What a producing task waits for. */
@@ -71,17 +84,24 @@ byte waking;  /* searchers being woken: from taking the only place to leaving th
 #define UNBLOCKED ALL_STARTED
 #endif
 
+/* A read-modify-write whose result does not matter. */
+inline change(at, what)
+{
+    atomic { modify(me, at, old, what); old = 0 }
+}
+
 /* One item out of a queue or inbox, by its owner or a thief. */
 inline take(at)
 {
     atomic {
         if
         :: LOAD(me, at) == 0
-        :: !got && OWNS(me, at) && memory[at] > 0 -> modify(me, at, old, old - 1); old = 0; got = 1
+        :: OWNS(me, at) && memory[at] > 0 -> modify(me, at, old, old - 1); old = 0; got = 1
         fi
     }
 }
 
+/* Is there something? */
 inline glance(at)
 {
     atomic {
@@ -92,8 +112,161 @@ inline glance(at)
     }
 }
 
-/* The own queue and inbox. */
-inline take_own()
+/* ---- idle.c ---- */
+
+inline weft__idle_add()
+{
+    change(SLEEPERS, old + 1);
+    change(MASK, old | BIT(me))
+}
+
+/* `born` if somebody has claimed this worker, and counted it as a searcher. */
+inline weft__idle_remove()
+{
+    atomic { modify(me, MASK, old, old & ~BIT(me)); born = !(old & BIT(me)); old = 0 }
+    if
+    :: born
+    :: else -> change(SLEEPERS, old - 1)
+    fi
+}
+
+/* Looks at the mask once, and tries its bits from the lowest on. `other` is WORKERS if it gets none. */
+inline weft__idle_claim()
+{
+    mask = LOAD(me, MASK);
+    do
+    :: mask == 0 -> other = WORKERS; break
+    :: else ->
+        other = LOWEST(mask);
+        modify(me, MASK, old, old & ~BIT(other));
+        if
+        :: atomic { old & BIT(other) -> old = 0; mask = 0 }
+            change(SLEEPERS, old - 1);
+            break
+        :: atomic { else -> old = 0; mask = mask & ~BIT(other) }
+        fi
+    od
+}
+
+/* `got` if this is the one that may wake a searcher. */
+inline weft__idle_begin_search()
+{
+#ifdef MUTATION_WAKE_WITHOUT_CLAIM
+    atomic { change(SEARCHING, old + 1); got = 1 }
+#else
+    swap(me, SEARCHING, 0, 1, got);
+#endif
+    if
+    :: atomic { got -> waking++; assert(waking == 1) }
+    :: else
+    fi
+}
+
+inline weft__idle_end_search()
+{
+    atomic { modify(me, SEARCHING, old, old - 1); assert(old > 0); old = 0; waking-- }
+}
+
+/* ---- worker.c ---- */
+
+/* Its load and compare-and-swap are one step: a compare-and-swap that fails is a load. */
+inline weft__notify(who)
+{
+#ifndef MUTATION_NO_NOTIFY_FENCE
+    fence(me); /* pairs with the one of fall_asleep: this sees SLEEPING, or the other the work */
+#endif
+    swap(me, STATE(who), SLEEPING, WOKEN, got);
+    if
+    :: got -> store(me, EVENT(who), 1); got = 0
+    :: else
+    fi
+}
+
+inline weft__wake_searcher()
+{
+    do
+    ::
+#ifndef MUTATION_NO_WAKE_FENCE
+        fence(me); /* pairs with the one of fall_asleep: this sees the sleeper, or the other the work */
+#endif
+        if
+        :: LOAD(me, SLEEPERS) == 0 -> break
+        :: else
+        fi;
+        weft__idle_begin_search();
+        if
+        :: got -> got = 0
+        :: else -> break
+        fi;
+        weft__idle_claim();
+        if
+        :: other < WORKERS -> weft__notify(other); break
+        :: else
+        fi;
+        weft__idle_end_search();
+#ifdef MUTATION_NO_RETRY
+        break
+#else
+#ifndef MUTATION_NO_RETRY_FENCE
+        fence(me); /* pairs with those of another weft__wake_searcher and of fall_asleep */
+#endif
+        if
+        :: LOAD(me, MASK) == 0 -> break /* weft__idle_claimable */
+        :: else
+        fi
+#endif
+    od;
+    other = 0
+}
+
+inline stop_searching()
+{
+    if
+    :: atomic { born -> born = 0; weft__idle_end_search() }
+    :: else
+    fi
+}
+
+inline anyone_has_backlog()
+{
+#if PRODUCING > 0
+    if
+    :: me != 0 -> glance(QUEUE(0))
+    :: else
+    fi;
+#endif
+#if PRODUCING > 1
+    if
+    :: me != 1 -> glance(QUEUE(1))
+    :: else
+    fi;
+#endif
+    skip
+}
+
+inline pass_search_on()
+{
+    if
+    :: born ->
+        stop_searching();
+#ifndef MUTATION_NO_SEARCHER_RULE
+#ifndef MUTATION_NO_SEARCHER_FENCE
+        fence(me); /* pairs with the one of weft__wake_searcher: that sees no searcher, or this sees its work */
+#endif
+        anyone_has_backlog();
+        if
+        :: got -> got = 0; weft__wake_searcher()
+        :: else
+        fi
+#else
+        skip
+#endif
+    :: else
+    fi
+}
+
+/* What is in the own queue and inbox. */
+inline pop()
 {
 #if PRODUCING
     if
@@ -109,177 +282,102 @@ inline take_own()
 #endif
 }
 
-/* What a searcher looks through: all sources. Only a producer's queue and only with pushers an inbox has work. */
-inline take_any()
+#ifdef STALE
+/* weft__poller_wait with the epoll set of a peer: an edge is reported once, and this one was the peer's. */
+inline look_at_events(peer)
 {
-#if PUSHERS
-    take(INBOX(me));
     if
-    :: !got -> take(INBOX(1 - me))
-    :: else
-    fi;
+    :: atomic { memory[EVENT(peer)] -> memory[EVENT(peer)] = 0 }
+#ifndef MUTATION_EDGE_SWALLOWED
+        store(me, EVENT(peer), 1)
 #endif
-#if PRODUCING > 0
-    if
-    :: !got -> take(QUEUE(0))
-    :: else
-    fi;
-#endif
-#if PRODUCING > 1
-    if
-    :: !got -> take(QUEUE(1))
-    :: else
-    fi;
-#endif
-    skip
-}
-
-inline glance_any()
-{
-#if PUSHERS
-    glance(INBOX(0));
-    glance(INBOX(1));
-#endif
-#if PRODUCING > 0
-    glance(QUEUE(0));
-#endif
-#if PRODUCING > 1
-    glance(QUEUE(1));
-#endif
-    skip
-}
-
-/* Take an idle worker out of the mask: the one whose bit this clears. `other` is WORKERS if there is none. */
-inline claim_idle()
-{
-    do
-    :: atomic { LOAD(me, IDLE) == 0 -> other = WORKERS; break }
-    :: atomic {
-            LOAD(me, IDLE) & 1 && OWNS(me, IDLE) -> modify(me, IDLE, old, old & ~1); other = 0;
-            if
-            :: old & 1 -> old = 0; break
-            :: else -> old = 0
-            fi
-       }
-    :: atomic {
-            LOAD(me, IDLE) & 2 && OWNS(me, IDLE) -> modify(me, IDLE, old, old & ~2); other = 1;
-            if
-            :: old & 2 -> old = 0; break
-            :: else -> old = 0
-            fi
-       }
-#if WORKERS > 2
-    :: atomic {
-            LOAD(me, IDLE) & 4 && OWNS(me, IDLE) -> modify(me, IDLE, old, old & ~4); other = 2;
-            if
-            :: old & 4 -> old = 0; break
-            :: else -> old = 0
-            fi
-       }
-#endif
-    od
-}
-
-/*
- * Tell a worker that there is work. The exchange is done whatever the state was: it comes before or after the
- * SLEEPING of the other in the order of that word. Before: the work, written earlier, is visible too when SLEEPING
- * is, and is found in the look before sleep. After: it returns SLEEPING. Only to look at the state first would
- * need a full fence before.
- */
-inline notify(who)
-{
-#ifdef MUTATION_NOTIFY_LOOKS_FIRST
-    if
-    :: LOAD(me, STATE(who)) != SLEEPING -> old = AWAKE
-    :: else -> modify(me, STATE(who), old, NOTIFIED)
-    fi;
-#else
-    modify(me, STATE(who), old, NOTIFIED);
-#endif
-    if
-    :: atomic { old == SLEEPING -> old = 0 }; store(me, EVENT(who), 1)
-    :: atomic { else -> old = 0 }
+    :: skip
     fi
 }
 
-/*
- * There is a backlog: wake one idle worker as a searcher, unless one is being woken or searches already.
- */
-inline wake_one()
+inline serve_peer(peer)
 {
-#ifndef MUTATION_NO_WAKE_FENCE
-    fence(me); /* pairs with the one before sleep: this sees the bit in the idle mask, or the other the work */
+    if
+    :: LOAD(me, STATE(peer)) == AWAKE -> take(INBOX(peer)); look_at_events(peer)
+    :: skip
+    fi
+}
 #endif
-    do
-    :: LOAD(me, SEARCHING) != 0 -> break
-    :: LOAD(me, SEARCHING) == 0 ->
-        if
-        :: LOAD(me, IDLE) == 0 -> break
-        :: else
-        fi;
-#ifdef MUTATION_WAKE_WITHOUT_CLAIM
-        modify(me, SEARCHING, old, old + 1);
-        old = 0;
-        got = 1;
+
+/* The queues of all peers; the rest only of those that look stale. */
+inline search()
+{
+#ifdef STALE
+    serve_peer(1 - me);
+#endif
+#if PRODUCING > 0
+    if
+    :: me != 0 -> take(QUEUE(0))
+    :: else
+    fi;
+#endif
+#if PRODUCING > 1
+    if
+    :: !got && me != 1 -> take(QUEUE(1))
+    :: else
+    fi;
+#endif
+    skip
+}
+
+inline must_stay_awake()
+{
+#ifndef MUTATION_NO_RECHECK
+#if PUSHERS
+    glance(INBOX(me));
+#endif
+#ifndef MUTATION_RECHECK_OWN_ONLY
+    anyone_has_backlog();
+#endif
+#endif
+    skip
+}
+
+inline fall_asleep()
+{
+    stop_searching();
+#ifdef MUTATION_BIT_BEFORE_STATE
+    weft__idle_add();
+    store(me, STATE(me), SLEEPING);
 #else
-        swap(me, SEARCHING, 0, 1, got);
+    store(me, STATE(me), SLEEPING);
+    weft__idle_add();
 #endif
-        if
-        :: atomic { got -> got = 0; waking++; assert(waking == 1) }
-        :: else -> break
-        fi;
-        claim_idle();
-        if
-        :: other < WORKERS -> notify(other); break
-        :: else
-        fi;
-        /* Nobody to wake any more. Others did not wake because of this place in the search: look for them. */
-        atomic { modify(me, SEARCHING, old, old - 1); waking-- }
-#ifdef MUTATION_NO_CLAIM_RECHECK
-        old = 0;
-        break
-#else
-        old = 0;
-#ifndef MUTATION_NO_CLAIM_RECHECK_FENCE
-        fence(me); /* pairs with the one of a producer, and with the one before sleep */
+#ifndef MUTATION_NO_SLEEP_FENCE
+    fence(me); /* pairs with those of weft__wake_searcher and weft__notify */
 #endif
-        glance_any();
+    must_stay_awake();
+    if
+    :: atomic { got -> got = 0; memory[EVENT(me)] = 0 } /* a look at the events, no sleep */
+    :: else ->
         if
-        :: got -> got = 0
-        :: else -> break
+        :: atomic { memory[EVENT(me)] -> memory[EVENT(me)] = 0 }
+        :: ALL_STARTED -> goto over
         fi
-#endif
-    od;
-    other = 0
-}
-
-inline leave_search()
-{
-    if
-    :: atomic {
-            born -> modify(me, SEARCHING, old, old - 1);
-            assert(old > 0);
-            old = 0;
-            born = 0;
-            waking--
-       }
-    :: else
-    fi
+    fi;
+    store(me, STATE(me), AWAKE);
+    weft__idle_remove()
 }
 
 inline run_item()
 {
-    atomic { got = 0; started++ }
+    started++;
 #ifdef TOGETHER
     ALL_STARTED
 #endif
+    skip
 }
 
 proctype worker(byte me)
 {
-    byte old, other;
+    byte old, other, mask;
     bit got;
-    bit born; /* it was woken as a searcher, and is counted as one */
+    bit born; /* driver->searching: it was woken as a searcher, and is counted as one */
 
 #if PRODUCING
     if
@@ -287,8 +385,8 @@ proctype worker(byte me)
         byte produced;
         do
         :: produced < EACH ->
-            atomic { modify(me, QUEUE(me), old, old + 1); old = 0; produced++ }
-            wake_one()
+            atomic { change(QUEUE(me), old + 1); produced++ }
+            weft__wake_searcher() /* spread */
         :: else -> break
         od;
         atomic { UNBLOCKED -> produced = 0 }
@@ -296,80 +394,37 @@ proctype worker(byte me)
     fi;
 #endif
 
-find:
-    take_own();
+drive:
+    pop();
     if
-    :: got -> run_item(); goto find
-    :: else
+    :: got
+    :: else -> search()
     fi;
-
-search:
-    take_any();
     if
-    :: got ->
-        leave_search();
-#ifndef MUTATION_NO_SEARCHER_RULE
-        got = 0;
-#ifndef MUTATION_NO_SEARCHER_FENCE
-        fence(me); /* pairs with the one of wake_one: that sees no searcher, or this sees its work */
-#endif
-        glance_any();
-        if
-        :: got -> got = 0; wake_one()
-        :: else
-        fi;
-#endif
-        run_item();
-        goto find
-    :: else
+    :: got -> got = 0; pass_search_on(); run_item() /* run_coroutine */
+    :: else -> fall_asleep()
     fi;
-
-    /* sleep */
-    leave_search();
-#ifdef MUTATION_IDLE_BEFORE_STATE
-    atomic { modify(me, IDLE, old, old | BIT(me)); old = 0 }
-    store(me, STATE(me), SLEEPING);
-#else
-    store(me, STATE(me), SLEEPING);
-    atomic { modify(me, IDLE, old, old | BIT(me)); old = 0 }
-#endif
-#ifndef MUTATION_NO_SLEEP_FENCE
-    fence(me); /* pairs with the one of wake_one, and with the exchange of notify */
-#endif
-#if defined(MUTATION_NO_RECHECK)
-#elif defined(MUTATION_RECHECK_OWN_ONLY)
-#if PUSHERS
-    glance(INBOX(me));
-#endif
-#else
-    glance_any();
-#endif
-    if
-    :: got -> swap(me, STATE(me), SLEEPING, AWAKE, got); got = 0 /* if it fails an event comes: no harm */
-    :: else ->
-        /* epoll_wait */
-        if
-        :: atomic { memory[EVENT(me)] -> memory[EVENT(me)] = 0 }
-        :: ALL_STARTED -> goto over
-        fi;
-        store(me, STATE(me), AWAKE)
-    fi;
-    atomic { modify(me, IDLE, old, old & ~BIT(me)); born = !(old & BIT(me)); old = 0 }
-    if
-    :: born -> goto search /* whoever claimed it has counted it */
-    :: else -> goto find
-    fi;
+    goto drive;
 over:
     skip
 }
 
 #if PUSHERS
+/* weft__queue_from_outside */
 proctype pusher(byte me; byte to)
 {
-    byte old;
+    byte old, other, mask;
+    bit got;
 
-    atomic { modify(me, INBOX(to), old, old + 1); old = 0 }
-    notify(to)
+    change(INBOX(to), old + 1);
+    weft__notify(to)
+#ifdef STALE
+    ;
+    if
+    :: LOAD(me, STATE(to)) == AWAKE -> weft__wake_searcher()
+    :: skip
+    fi
+#endif
 }
 #endif
 

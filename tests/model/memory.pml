@@ -2,10 +2,10 @@
  * The memory under both models: processors with store buffers. Included by park.pml and idle.pml, which define
  * CPUS and PLACES before.
  *
- * Every processor has a first-in first-out buffer of two stores. A plain store goes into the buffer; a load
- * looks into the own buffer first (newest store first), then into memory; the process drain() moves the oldest
- * store of some buffer to memory at any time. So a load can overtake an earlier store of the same processor:
- * that is x86-TSO.
+ * Every processor has a first-in first-out buffer of three stores: fall_asleep makes as many before its fence, and
+ * with two the first would always be visible. A plain store goes into the buffer; a load looks into the own buffer
+ * first (newest store first), then into memory; the process drain() moves the oldest store of some buffer to memory
+ * at any time. So a load can overtake an earlier store of the same processor: that is x86-TSO.
  *
  * A read-modify-write is weaker here than the one of x86: it reads memory and it is atomic, but its store goes
  * into the buffer like any other, so that the loads that follow can overtake it. That is what C11 promises of
@@ -17,7 +17,7 @@
  * Stores become visible in program order (each is a release) and loads are done in program order (each is an
  * acquire): a missing release or acquire is not found by these models.
  */
-#define DEPTH 2
+#define DEPTH 3
 
 typedef store_buffer {
     byte count;
@@ -30,12 +30,13 @@ store_buffer buffer[CPUS];
 byte memory[PLACES];
 bit reserved[PLACES];
 
-/* Is a store to this place in the buffer of this processor, as its first or as its second? */
-#define HAS_FIRST(cpu, at) (buffer[cpu].count >= 1 && buffer[cpu].place[0] == (at))
-#define HAS_SECOND(cpu, at) (buffer[cpu].count == 2 && buffer[cpu].place[1] == (at))
+/* Is a store to this place in the buffer of this processor, as its number n? */
+#define HAS(cpu, at, n) (buffer[cpu].count > (n) && buffer[cpu].place[n] == (at))
+#define HAS_ANY(cpu, at) (HAS(cpu, at, 0) || HAS(cpu, at, 1) || HAS(cpu, at, 2))
 
 #define LOAD(cpu, at) \
-    (HAS_SECOND(cpu, at) -> buffer[cpu].value[1] : (HAS_FIRST(cpu, at) -> buffer[cpu].value[0] : memory[at]))
+    (HAS(cpu, at, 2) -> buffer[cpu].value[2] : (HAS(cpu, at, 1) -> buffer[cpu].value[1] : \
+        (HAS(cpu, at, 0) -> buffer[cpu].value[0] : memory[at])))
 
 #define ROOM(cpu) (buffer[cpu].count < DEPTH)
 
@@ -43,7 +44,7 @@ bit reserved[PLACES];
 #ifdef X86
 #define OWNS(cpu, at) (buffer[cpu].count == 0)
 #else
-#define OWNS(cpu, at) (ROOM(cpu) && !reserved[at] && !HAS_FIRST(cpu, at) && !HAS_SECOND(cpu, at))
+#define OWNS(cpu, at) (ROOM(cpu) && !reserved[at] && !HAS_ANY(cpu, at))
 #endif
 
 #define DRAINS(cpu) (buffer[cpu].count > 0 && (buffer[cpu].locked[0] || !reserved[buffer[cpu].place[0]]))
@@ -102,6 +103,13 @@ inline fence(cpu)
     buffer[cpu].count == 0
 }
 
+inline advance(cpu, n)
+{
+    buffer[cpu].place[n] = buffer[cpu].place[n + 1];
+    buffer[cpu].value[n] = buffer[cpu].value[n + 1];
+    buffer[cpu].locked[n] = buffer[cpu].locked[n + 1]
+}
+
 inline drain_one(cpu)
 {
     memory[buffer[cpu].place[0]] = buffer[cpu].value[0];
@@ -109,12 +117,11 @@ inline drain_one(cpu)
     :: buffer[cpu].locked[0] -> reserved[buffer[cpu].place[0]] = 0
     :: else
     fi;
-    buffer[cpu].place[0] = buffer[cpu].place[1];
-    buffer[cpu].value[0] = buffer[cpu].value[1];
-    buffer[cpu].locked[0] = buffer[cpu].locked[1];
-    buffer[cpu].place[1] = 0;
-    buffer[cpu].value[1] = 0;
-    buffer[cpu].locked[1] = 0;
+    advance(cpu, 0);
+    advance(cpu, 1);
+    buffer[cpu].place[2] = 0;
+    buffer[cpu].value[2] = 0;
+    buffer[cpu].locked[2] = 0;
     buffer[cpu].count--
 }
 

@@ -1,10 +1,13 @@
 /*
- * Park, ready and cancel: how a coroutine stops and is made to run again.
+ * Park, ready and cancel: how a coroutine stops and is made to run again (task_state.h, task.c, worker.c, scope.c).
  *
  * The coroutine R runs on two workers in turn. Its program: start a task T, whose body is one wait (number 0);
- * then wait once more (number 1). With IN_PLACE the task T is one that R awaits and runs on its own stack: the
- * two have different state words, a cancellation of T has to find R through T's root, and the second wait is
- * R's own. Without, T is R. Wait 0 is granted, or T is cancelled, or both at once; wait 1 is granted.
+ * then wait once more (number 1). Wait 0 is granted, or T is cancelled, or both at once; wait 1 is granted.
+ *
+ *   ON_ITS_OWN  T is R: its root is stored by start, and the full fence is the one of coroutine_main
+ *   IN_PLACE    R awaits T and runs it on its own stack: the two have different state words, a cancellation of T
+ *               has to find R through T's root, which claim stored, and the full fence is the one at each wait, in
+ *               weft__interrupt. The second wait is R's own
  *
  * The lock of a synchronisation object is abstracted: what is done under it is one atomic step. It drains no
  * store buffer, so it is weaker than the lock. The sleep of a worker with nothing to run is in idle.pml; here
@@ -18,7 +21,7 @@
 #define CPUS 5 /* two workers, two granters, one canceller */
 
 #define R_WORD 0
-#define ROOT 1  /* T's root: NULL, or R */
+#define ROOT 1  /* T's root: none, or R */
 #define SAVED 2 /* R's registers: saved, or not */
 #define QUEUE 3 /* the run queue: how often R is in it */
 #define OUTCOME 4
@@ -46,14 +49,15 @@ bit finished;   /* R has ended */
 
 #define CANCEL_WORD (current == 0 -> T_WORD : R_WORD)
 
+/* By whoever cleared PARKED, or found NOTIFIED. */
 inline push()
 {
     modify(me, QUEUE, word, word + 1);
     assert(word == 0)
 }
 
-/* By any waker, after the outcome is settled or CANCEL is set. */
-inline ready()
+/* By any waker, after the outcome is settled or CANCEL is set: weft__state_ready, and what its caller does. */
+inline weft__ready()
 {
     do
     :: word = LOAD(me, R_WORD);
@@ -95,8 +99,8 @@ inline ready()
     done = 0
 }
 
-/* By the side that was switched to: the parking coroutine is marked, or runs again at once. */
-inline finish_park()
+/* By the side that was switched to: weft__state_park; if it was notified meanwhile, it is queued. */
+inline after_switch()
 {
     do
     :: word = LOAD(me, R_WORD);
@@ -119,11 +123,26 @@ inline finish_park()
     done = 0
 }
 
-/* By the switch itself: the registers are stored, then another stack is in use. */
-inline leave_stack()
+/* The registers are stored, then another stack is in use. */
+inline weft__context_switch()
 {
     store(me, SAVED, 1);
     running = 0
+}
+
+/* Sets `done` if the task that runs is cancelled. */
+inline weft__interrupt()
+{
+#if defined(IN_PLACE) && !defined(MUTATION_NO_WAIT_FENCE)
+    if
+    :: current == 0 -> fence(me) /* pairs with the one of weft__state_cancel: that sees the root, or this CANCEL */
+    :: else /* R has started long ago */
+    fi;
+#endif
+    if
+    :: LOAD(me, CANCEL_WORD) & CANCEL -> done = 1
+    :: else
+    fi
 }
 
 proctype worker(byte me)
@@ -132,16 +151,20 @@ proctype worker(byte me)
     bit done;
 
     if
-    :: me == 0 -> goto start
+    :: me == 0
     :: else -> goto next
     fi;
 
-start:
-    store(me, ROOT, 1);
+#ifdef ON_ITS_OWN
     if
-    :: LOAD(me, T_WORD) & CANCEL -> goto waited /* it never runs */
+    :: LOAD(me, T_WORD) & CANCEL -> goto ended /* pick: it never runs */
     :: else
     fi;
+#endif
+    store(me, ROOT, 1);
+#if defined(ON_ITS_OWN) && !defined(MUTATION_NO_START_FENCE)
+    fence(me); /* coroutine_main; pairs with the one of weft__state_cancel */
+#endif
 
 enlist:
     atomic {
@@ -151,26 +174,27 @@ enlist:
         fi
     }
 
-look:
+interrupt:
+    weft__interrupt();
     if
-    :: LOAD(me, OUTCOME + current) == GRANTED -> goto waited
+    :: atomic { done -> done = 0; listed[current] = 0 }
+        goto waited /* with -ECANCELED, or 0 if a grant has just taken it out of the list */
     :: else
     fi;
-#ifndef MUTATION_NO_WAIT_FENCE
-    fence(me); /* pairs with the one in cancel: it sees the root, or this sees CANCEL */
-#endif
+
+    /* weft__park */
     if
-    :: LOAD(me, CANCEL_WORD) & CANCEL ->
-        listed[current] = 0; /* -ECANCELED, unless a grant has just taken it out: then 0; R goes on either way */
-        goto waited
+    :: LOAD(me, R_WORD) & NOTIFIED -> /* weft__state_take_notification */
+        atomic { modify(me, R_WORD, word, word & ~NOTIFIED); word = 0 }
+        goto resumed
     :: else
     fi;
 #ifdef MUTATION_PARKED_BEFORE_SAVED
-    finish_park();
-    leave_stack();
+    after_switch();
+    weft__context_switch();
 #else
-    leave_stack();
-    finish_park();
+    weft__context_switch();
+    after_switch();
 #endif
 
 next: /* the worker takes what is in the run queue, and switches to it */
@@ -184,16 +208,23 @@ next: /* the worker takes what is in the run queue, and switches to it */
         running = 1
     }
     store(me, SAVED, 0);
-    goto look;
+
+resumed: /* is_settled? */
+    if
+    :: LOAD(me, OUTCOME + current) == GRANTED
+    :: else -> goto interrupt
+    fi;
 
 waited:
     atomic {
         current++;
         if
         :: current < 2 -> goto enlist
-        :: else -> running = 0; finished = 1; goto next
+        :: else
         fi
     }
+ended:
+    atomic { running = 0; finished = 1; goto next }
 over:
     skip
 }
@@ -205,15 +236,16 @@ proctype granter(byte me; byte wait)
 
     atomic {
         if
-        :: listed[wait] -> listed[wait] = 0; store(me, OUTCOME + wait, GRANTED)
+        :: listed[wait] -> listed[wait] = 0; store(me, OUTCOME + wait, GRANTED) /* weft__settle */
         :: else -> permit[wait] = 1; goto over
         fi
     }
-    ready();
+    weft__ready();
 over:
     skip
 }
 
+/* weft_cancel */
 proctype canceller(byte me)
 {
     byte word;
@@ -221,11 +253,11 @@ proctype canceller(byte me)
 
     modify(me, T_WORD, word, word | CANCEL);
 #ifndef MUTATION_NO_CANCEL_FENCE
-    fence(me); /* pairs with the one in the wait */
+    fence(me); /* weft__state_cancel; pairs with the one of coroutine_main, or of weft__interrupt */
 #endif
     if
-    :: LOAD(me, ROOT) -> ready()
-    :: else /* it has not started, and will see CANCEL when it does or when it first waits */
+    :: LOAD(me, ROOT) -> weft__ready()
+    :: else /* it has not started, and will see CANCEL before it does or when it first waits */
     fi
 }
 
