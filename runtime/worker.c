@@ -504,7 +504,7 @@ static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker
     atomic_store_explicit(&worker->wants_help, 0, memory_order_relaxed);
     atomic_store_explicit(&worker->state, WEFT__SLEEPING, memory_order_relaxed);
     weft__idle_add(&runtime->idle, worker->index);
-    /* Full fence: pairs with the one in weft__wake_searcher and the exchange in weft__notify. */
+    /* Full fence: pairs with those in weft__wake_searcher and weft__notify. */
     atomic_thread_fence(memory_order_seq_cst);
     until = must_stay_awake(worker) ? 0 : sleep_until(worker);
     if (until)

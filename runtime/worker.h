@@ -219,7 +219,7 @@ void weft__make_next(struct weft__worker *worker, weft_task *task);
 /* The same from outside any worker of its runtime. */
 void weft__queue_from_outside(weft_task *task, struct weft__worker *worker);
 
-/* Wake the worker if it sleeps. Any thread; after the work was published and a full fence. */
+/* Wake the worker if it sleeps. Any thread; after the work was published. Executes a full fence. */
 void weft__notify(struct weft__worker *worker);
 
 /* A worker that a thread outside should hand new work to. */
