@@ -4,7 +4,8 @@
  * Rules:
  *  1. At most one searcher is woken at a time: whoever wants help and finds `searching` at 0 moves it to 1 and
  *     claims a sleeper; that one is born searching.
- *  2. A searcher that finds work stops searching first; if it leaves a backlog behind, it wakes the next one.
+ *  2. A searcher that finds work stops searching first; if somebody still wants help, it wakes the next one. (The one it
+ *     has stolen from says so again when it next looks around.)
  *  3. Before sleeping a worker publishes that it does (its state, its bit in the mask), executes a full fence, and
  *     looks again at every source. Whoever publishes work executes a full fence and then looks at those. So at
  *     least one of the two sees the other.
