@@ -127,7 +127,6 @@ static void measure_turn(struct weft__worker *worker, int64_t elapsed)
 void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
 {
     int64_t now = weft__clock_now();
-
     int64_t elapsed = now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed);
 
     measure_slices(worker, elapsed);

@@ -200,15 +200,15 @@ weft_task *weft_runtime_spawn(weft_runtime *runtime, weft_fn *fn, void *arg)
 int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = task_driver();
-    bool stopping;
+    int rc = 0;
 
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_go(fn, arg);
     weft__visit(runtime);
-    stopping = !spawn_from_outside(runtime, fn, arg, WEFT__DETACHED) &&
-               atomic_load_explicit(&runtime->stopping, memory_order_seq_cst);
+    if (!spawn_from_outside(runtime, fn, arg, WEFT__DETACHED))
+        rc = atomic_load_explicit(&runtime->stopping, memory_order_seq_cst) ? -ESHUTDOWN : -ENOMEM;
     weft__end_visit(runtime);
-    return stopping ? -ESHUTDOWN : 0;
+    return rc;
 }
 
 /* ---- results that come from elsewhere ---- */
