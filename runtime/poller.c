@@ -356,6 +356,11 @@ static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, str
     if (rc == 0)
         return 0;
     weft__lock_enter(&entry->lock);
+    if (!is_current(entry, generation)) {
+        /* Closed meanwhile: whoever waited has been told, and the entry may be another descriptor's by now. */
+        weft__lock_leave(&entry->lock);
+        return -EBADF;
+    }
     set_flags(entry,
               (weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED) | (rc == -EPERM ? WEFT__FD_ALWAYS : 0));
     entry->owner = NULL;
