@@ -14,12 +14,21 @@
 
 #include <weft/base.h>
 #include <weft/blocking.h>
+#include <weft/broadcast.h>
 #include <weft/channel.h>
 #include <weft/config.h>
+#include <weft/coroutine.h>
+#include <weft/debug.h>
 #include <weft/fd.h>
+#include <weft/generator.h>
+#include <weft/group.h>
+#include <weft/local.h>
 #include <weft/promise.h>
+#include <weft/queue.h>
 #include <weft/runtime.h>
 #include <weft/scope.h>
+#include <weft/select.h>
+#include <weft/stackless.h>
 #include <weft/sync.h>
 #include <weft/task.h>
 #include <weft/time.h>

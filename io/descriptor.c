@@ -61,6 +61,10 @@ static inline int begin(struct attempt *attempt, int fd, uint32_t bit)
         return rc;
     if (__builtin_expect(!weft__coroutine_self(), 0))
         return weft__misused("a descriptor call");
+    /* The check may have let others run. */
+    if (__builtin_expect(
+            attempt->generation != atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed), 0))
+        return -EBADF;
     /* It must be non-blocking before the first try. */
     return weft__fd_flags(attempt->entry) & WEFT__FD_NONBLOCK
                ? 0
@@ -87,8 +91,6 @@ static inline ssize_t moved(struct attempt *attempt, ssize_t done, size_t asked)
     if ((size_t)done < asked && done > 0 && (weft__fd_flags(attempt->entry) & WEFT__FD_STREAM) &&
         !(attempt->seen & (WEFT__FD_HUP | WEFT__FD_PRI)))
         weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
-    else
-        weft__found_ready();
     return done;
 }
 

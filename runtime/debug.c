@@ -43,3 +43,14 @@ int weft__misused(const char *function)
                   function);
     return -EPERM;
 }
+
+int weft__misused_stackless(const char *function)
+{
+    static atomic_bool said;
+
+    if (debugging_by_environment() && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
+        weft__say("%s was called in a stackless task: it returns -EPERM. Use the weft_async_ operations there. "
+                  "Further calls like this are not reported.",
+                  function);
+    return -EPERM;
+}

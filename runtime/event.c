@@ -1,5 +1,5 @@
 /*
- * weft_event: a flag to wait for. Any thread; knows only park.h.
+ * weft_event: a flag to wait for. Any thread; knows only waitable.h.
  *
  * The word `set`: bit 0 the lock over the list and the word (waiters.h), SET. Invariant, whenever bit 0 is clear:
  * with SET, the list is empty.
@@ -8,17 +8,14 @@
  * that sees SET, with or without the lock, may free the event: the setter has only the detached waits left.
  * A clear right after takes nothing back, since those waits are out of its reach.
  *
- * A waiter that gives up must tell whether it is still in the list. The chain that a setter detached is not
- * marked (waiters.h says why); instead the field `lock` of the public structure counts the sets, under the
- * lock, and each wait remembers in `kind` the count at which it was queued: it is in the list exactly as long as
- * the count stands still. (The count would have to go round once, 2^32 sets, between a waiter's look at its
- * outcome and its entering the lock, with its setter stopped all that time, to deceive it.)
+ * The chain that a setter detached is not marked; the field `generation` counts the sets (waiters.h,
+ * weft__withdraw_counted).
  */
-#include "runtime/waiters.h"
+#include "runtime/waitable.h"
 
-#include <errno.h>
+#include <weft/stackless.h>
 
-enum { SET = 2 };
+enum { SET = 2, NO_QUEUED_BIT = 0 };
 
 void weft_event_set(weft_event *event)
 {
@@ -27,7 +24,7 @@ void weft_event_set(weft_event *event)
 
     weft__word_enter(word);
     chain = weft__waiters_take(&event->waiters);
-    event->lock++;
+    event->generation += WEFT__GENERATION;
     weft__word_leave(word, SET);
     weft__wake_chain(chain, WEFT__GRANTED, NULL);
 }
@@ -46,51 +43,43 @@ int weft_event_is_set(const weft_event *event)
     return (atomic_load_explicit(weft__word_of(&event->set), memory_order_acquire) & SET) != 0;
 }
 
-/* The waiter gives up. False: the event was set at that moment. */
-static bool withdraw(weft_event *event, struct weft__wait *wait)
+static int begin(void *object, struct weft__wait *wait)
 {
+    weft_event *event = object;
     _Atomic uint32_t *word = weft__word_of(&event->set);
-    uint32_t state;
+    uint32_t state = weft__word_enter(word);
 
-    if (weft__outcome_of(wait) != WEFT__WAITING)
-        return false;
-    state = weft__word_enter(word);
-    if (wait->kind != event->lock) {
-        weft__word_leave(word, state);
-        weft__wait_out(wait);
-        return false;
-    }
-    weft__waiters_remove(&event->waiters, wait);
-    weft__word_leave(word, state);
-    return true;
-}
-
-static int queue_up(weft_event *event)
-{
-    _Atomic uint32_t *word = weft__word_of(&event->set);
-    struct weft__wait wait = {.task = weft__waiter_self()};
-    uint32_t state;
-    int rc;
-
-    if (wait.task == NULL)
-        return -ENOMEM;
-    state = weft__word_enter(word);
     if (state & SET) {
         weft__word_leave(word, state);
         return 0;
     }
-    wait.kind = event->lock;
-    weft__waiters_push(&event->waiters, &wait);
+    wait->kind = event->generation;
+    weft__waiters_push(&event->waiters, wait);
     weft__word_leave(word, state);
-    rc = weft__wait(&wait);
-    return rc < 0 && withdraw(event, &wait) ? rc : 0;
+    return WEFT__BEGUN;
 }
+
+static bool withdraw(void *object, struct weft__wait *wait)
+{
+    weft_event *event = object;
+
+    return weft__withdraw_counted(weft__word_of(&event->set), &event->waiters, wait, &event->generation,
+                                  NO_QUEUED_BIT);
+}
+
+static const struct weft__waitable waitable = {begin, withdraw};
 
 int weft_event_wait(weft_event *event)
 {
+    struct weft__wait wait = {0};
     int rc = weft__suspend_check();
 
     if (rc < 0)
         return rc;
-    return weft_event_is_set(event) ? 0 : queue_up(event);
+    return weft_event_is_set(event) ? 0 : weft__wait_for(&waitable, event, &wait);
+}
+
+intptr_t weft_async_event(weft_event *event)
+{
+    return weft__async(&waitable, event, NULL, NULL, NULL);
 }

@@ -20,9 +20,17 @@ enum {
 
 /* ---- events and deadlines ---- */
 
+static void queue_with(struct weft__worker *worker, weft_task *task)
+{
+    if (__builtin_expect(weft__is_pinned(task), 0) && weft__home_worker(task) != worker)
+        weft__queue_from_outside(task, weft__home_worker(task));
+    else
+        weft__queue_push(&worker->queue, task, worker);
+}
+
 void weft__queue_ready(weft_task *task, void *worker)
 {
-    weft__queue_push(&((struct weft__worker *)worker)->queue, task, worker);
+    queue_with(worker, task);
 }
 
 void weft__drain_inbox(struct weft__worker *from, struct weft__worker *to)
@@ -32,7 +40,11 @@ void weft__drain_inbox(struct weft__worker *from, struct weft__worker *to)
     while (task) {
         weft_task *next = task->next;
 
-        weft__queue_push(&to->queue, task, to);
+        /* Back into the box, quietly: its worker will look there by itself. */
+        if (__builtin_expect(weft__is_pinned(task), 0) && from != to)
+            weft__inbox_push(&from->inbox, task);
+        else
+            weft__queue_push(&to->queue, task, to);
         task = next;
     }
 }
@@ -50,7 +62,7 @@ void weft__expire(struct weft__driver *driver, struct weft__worker *to, struct w
             __builtin_prefetch(tasks[i], 1); /* nobody has looked at a sleeper for long */
         for (unsigned i = 0; i < n; i++)
             if (weft__state_ready(&tasks[i]->state) == WEFT__READY_QUEUE)
-                weft__queue_push(&to->queue, tasks[i], to);
+                queue_with(to, tasks[i]);
         weft__count(&driver->counters.timers_fired, n);
     } while (n == EXPIRE_BATCH);
 }

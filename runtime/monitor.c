@@ -75,6 +75,12 @@ static bool has_backlog(const struct weft__worker *worker, int64_t now)
            weft__timers_earliest(&worker->timers) <= now;
 }
 
+/* Its tasks want to stay on this thread. */
+static bool has_pinned(const struct weft__worker *worker)
+{
+    return atomic_load_explicit(&worker->pinned, memory_order_relaxed) > 0;
+}
+
 static const char *running_name(const struct weft__worker *worker)
 {
     const weft_task *task = atomic_load_explicit(&weft__driver_of(worker)->running, memory_order_relaxed);
@@ -151,6 +157,11 @@ static bool take_over(weft_runtime *runtime, struct weft__worker *worker)
         weft__runtime_return_spare(spare);
         return false;
     }
+    if (has_pinned(worker)) {
+        weft__release(worker);
+        weft__runtime_return_spare(spare);
+        return false;
+    }
     stuck = weft__driver_of(worker);
     /* release: pairs with the acquire in weft__enter_revoked; `revoked` stays set */
     atomic_store_explicit(&stuck->lost, true, memory_order_release);
@@ -183,7 +194,9 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
         return;
     if (stuck < takeover * STARVED && waits_for_processor(watch, worker, stuck))
         return;
-    if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed)) {
+    if (has_pinned(worker)) {
+        name_stuck(watch, worker, now, " (not taken over: tasks are pinned to it)");
+    } else if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed)) {
         name_stuck(watch, worker, now, "; a spare thread takes over its other tasks");
         if (take_over(runtime, worker))
             watch->since = now;

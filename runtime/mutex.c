@@ -1,5 +1,5 @@
 /*
- * weft_mutex: first in, first out, handed over directly. Any thread; knows only park.h.
+ * weft_mutex: first in, first out, handed over directly. Any thread; knows only waitable.h.
  *
  * The state word: bit 0 the lock over the list and the word (waiters.h), HELD, QUEUED (the list is not empty).
  * Invariant, whenever bit 0 is clear: QUEUED implies HELD, and QUEUED says whether the list is not empty.
@@ -20,13 +20,12 @@
  * and a queue, once there, is slow to go away: first in, first out makes everybody who comes back queue as well.
  * So a newcomer that finds the mutex held and nobody queued tries for a few microseconds. A holder that has parked
  * itself, or that waits for the newcomer's own worker, will not come back in that time, and that cannot be
- * seen from here; hence `misses`, in the field `lock` of the public structure: how often in a row
- * spinning brought nothing. After a few misses only one contention in many tries again.
+ * seen from here; hence `misses`: how often in a row spinning brought nothing. After a few misses only one contention in many tries again.
  */
-#include "runtime/waiters.h"
+#include "runtime/waitable.h"
 
-#include <errno.h>
 #include <unistd.h>
+#include <weft/stackless.h>
 
 enum { HELD = 2, QUEUED = 4 };
 
@@ -84,7 +83,7 @@ static bool spin(weft_mutex *mutex)
 /* `misses` is a guess that several threads may overwrite: relaxed. */
 static bool spin_if_it_pays(weft_mutex *mutex)
 {
-    _Atomic uint32_t *word = weft__word_of(&mutex->lock);
+    _Atomic uint32_t *word = weft__word_of(&mutex->misses);
     uint32_t misses = atomic_load_explicit(word, memory_order_relaxed);
     bool worth_it = misses < MISSES_TO_GIVE_UP || misses % CONTENTIONS_A_PROBE == 0;
 
@@ -101,54 +100,39 @@ static bool spin_if_it_pays(weft_mutex *mutex)
     return false;
 }
 
-/* The waiter gives up. False: it was granted the mutex at that moment, and has it. */
-static bool withdraw(weft_mutex *mutex, struct weft__wait *wait)
+static int begin(void *object, struct weft__wait *wait)
 {
+    weft_mutex *mutex = object;
     _Atomic uint32_t *word = weft__word_of(&mutex->state);
-    uint32_t state;
+    uint32_t state = weft__word_enter(word);
 
-    if (weft__outcome_of(wait) != WEFT__WAITING)
-        return false;
-    state = weft__word_enter(word);
-    if (wait->kind == WEFT__DETACHED) {
-        weft__word_leave(word, state);
-        weft__wait_out(wait);
-        return false;
-    }
-    weft__waiters_remove(&mutex->waiters, wait);
-    if (weft__waiters_empty(&mutex->waiters))
-        state &= ~(uint32_t)QUEUED;
-    weft__word_leave(word, state);
-    return true;
-}
-
-static int queue_up(weft_mutex *mutex)
-{
-    _Atomic uint32_t *word = weft__word_of(&mutex->state);
-    struct weft__wait wait = {.task = weft__waiter_self(), .kind = WEFT__QUEUED};
-    uint32_t state;
-    int rc;
-
-    if (wait.task == NULL)
-        return -ENOMEM;
-    state = weft__word_enter(word);
     if (!(state & HELD)) {
         weft__word_leave(word, HELD);
         return 0;
     }
-    weft__waiters_push(&mutex->waiters, &wait);
+    wait->kind = WEFT__QUEUED;
+    weft__waiters_push(&mutex->waiters, wait);
     weft__word_leave(word, state | QUEUED);
-    rc = weft__wait(&wait);
-    return rc < 0 && withdraw(mutex, &wait) ? rc : 0;
+    return WEFT__BEGUN;
 }
+
+static bool withdraw(void *object, struct weft__wait *wait)
+{
+    weft_mutex *mutex = object;
+
+    return weft__withdraw_marked(weft__word_of(&mutex->state), &mutex->waiters, wait, QUEUED);
+}
+
+static const struct weft__waitable waitable = {begin, withdraw};
 
 static __attribute__((noinline)) int lock_contended(weft_mutex *mutex)
 {
     uint32_t state = atomic_load_explicit(weft__word_of(&mutex->state), memory_order_relaxed);
+    struct weft__wait wait = {0};
 
     if (!(state & QUEUED) && spin_if_it_pays(mutex))
         return 0;
-    return queue_up(mutex);
+    return weft__wait_for(&waitable, mutex, &wait);
 }
 
 int weft_mutex_lock(weft_mutex *mutex)
@@ -160,6 +144,11 @@ int weft_mutex_lock(weft_mutex *mutex)
     if (__builtin_expect(take_if_free(mutex), 1))
         return 0;
     return lock_contended(mutex);
+}
+
+intptr_t weft_async_lock(weft_mutex *mutex)
+{
+    return weft__async(&waitable, mutex, NULL, NULL, NULL);
 }
 
 int weft_mutex_trylock(weft_mutex *mutex)

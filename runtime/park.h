@@ -23,15 +23,16 @@
 #define WEFT_RUNTIME_PARK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <weft/base.h>
 
 enum weft__outcome { WEFT__WAITING = 0, WEFT__GRANTED = 1, WEFT__CLOSED = 2 };
 
 struct weft__wait {
+    weft_task *task; /* who waits: the coroutine, a stackless task, or the record of a plain thread */
     struct weft__wait *next;
     struct weft__wait *prev;
-    weft_task *task;          /* who waits: the coroutine, or the record of a plain thread */
     _Atomic uint32_t outcome; /* written once, by the waker, under the object's lock */
     uint32_t kind;            /* for the object */
     void *slot;               /* for the object: where an element goes, say */
@@ -39,7 +40,8 @@ struct weft__wait {
 
 /*
  * The waiter of the calling context: the coroutine that runs, or, on a thread outside any runtime, a record
- * kept for that thread. NULL: out of memory (plain threads only). Must be asked anew after every suspension.
+ * kept for that thread. NULL: out of memory (plain threads only), or in a stackless task (whose calls
+ * weft__suspend_check has refused before). Must be asked anew after every suspension.
  */
 weft_task *weft__waiter_self(void);
 
@@ -48,7 +50,8 @@ weft_task *weft__coroutine_self(void);
 
 /*
  * The check at the head of every suspension point: -ECANCELED if the calling task is cancelled (and not
- * masked), else 0. Cheap. Always 0 on a plain thread.
+ * masked), -EPERM in a stackless task, else 0. Cheap. Always 0 on a plain thread. A task that has passed many
+ * of these without having to wait lets others run here: so no lock may be held.
  */
 int weft__suspend_check(void);
 
@@ -62,11 +65,9 @@ int weft__wait(struct weft__wait *wait);
 /* As weft__wait, with a deadline of its own (monotonic clock) besides those of the scopes: 1 when it has passed. */
 int weft__wait_deadline(struct weft__wait *wait, int64_t deadline);
 
-/*
- * The calling task got what it wanted without parking, and may do so again and again: now and then it lets the others
- * run. Outside a task nothing happens.
- */
-void weft__found_ready(void);
+/* As weft__wait_deadline, until over(what) holds: for who waits for the first of several waits. It is asked anew after
+ * every wake-up. */
+int weft__wait_over(weft_task *self, bool (*over)(const void *what), const void *what, int64_t deadline);
 
 /* Settle a wait, under the lock of its object or once it is out of its list; then, without the lock, weft__ready the
  * task it returns. */

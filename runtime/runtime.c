@@ -52,6 +52,9 @@ static struct weft__driver *new_driver(weft_runtime *runtime)
     memset(driver, 0, sizeof *driver);
     driver->runtime = runtime;
     driver->random = (runtime->config.seed ^ (uintptr_t)driver) | 1;
+    driver->stepper.runtime = runtime;
+    driver->stepper.in_place_limit = (char *)UINTPTR_MAX; /* nothing runs in place on it */
+    atomic_init(&driver->stepper.root, &driver->stepper);
     return driver;
 }
 
@@ -564,15 +567,25 @@ struct weft__pool *weft__runtime_pool(weft_runtime *runtime)
     return runtime->pool;
 }
 
-void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t result)
+void weft__runtime_report_named(weft_runtime *runtime, const char *name, intptr_t result)
 {
-    const char *name = weft__task_name(task);
-
     if (runtime->config.on_unseen_failure)
         runtime->config.on_unseen_failure(name, result, runtime->config.user);
     else if (runtime->config.debug)
-        weft__say("task '%s' (%p) failed with %d (%s) and nobody awaits it", name, (void *)task, (int)result,
+        weft__say("'%s' failed with %d (%s) and nobody awaits it", name, (int)result,
                   strerrordesc_np((int)-result));
+}
+
+void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t result)
+{
+    const char *name = weft__task_name(task);
+    char number[32];
+
+    if (!*name && !runtime->config.on_unseen_failure) {
+        snprintf(number, sizeof number, "task %p", (void *)task);
+        name = number;
+    }
+    weft__runtime_report_named(runtime, name, result);
 }
 
 const char *weft_version(void)

@@ -54,8 +54,9 @@ void weft__runtime_return_spare(struct weft__driver *driver);
 /* Called by a driver without a worker: wait for one. False: the thread is to end. */
 bool weft__runtime_wait_for_worker(struct weft__driver *driver);
 
-/* A task failed and nobody awaits it. */
+/* A task failed and nobody awaits it; or something else of that kind, with a name. Not inside a worker. */
 void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t result);
+void weft__runtime_report_named(weft_runtime *runtime, const char *name, intptr_t result);
 
 /*
  * A thread outside touches the runtime or its tasks: until it has left, stopping waits. Comes before `stopping` is

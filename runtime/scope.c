@@ -14,6 +14,14 @@
 #include "runtime/debug.h"
 #include "runtime/task_end.h"
 
+/*
+ * The budget: suspension points that a task may pass before it lets others run, if it never has to wait. Of some ten
+ * nanoseconds each in a channel that is always ready, so that passing on costs a few percent; of some microseconds
+ * each with descriptors, so that the others wait for a few hundred. Tokio gives 128, too. It is counted per worker, not
+ * per task: whoever finds it spent passes on.
+ */
+enum { CALLS_A_TURN = 128 };
+
 /* ---- what ends a wait ---- */
 
 static bool is_cancelled(const weft_task *task)
@@ -49,7 +57,8 @@ static int reason_to_end(weft_task *task)
     scope = earliest_scope(task);
     if (!scope || scope->deadline == WEFT_FOREVER || scope->deadline > weft__clock_now())
         return 0;
-    scope->passed = 1;
+    /* Relaxed, atomic: a scope that a group's children inherit is shared, and only its owner asks. */
+    __atomic_store_n(&scope->passed, 1, __ATOMIC_RELAXED);
     return -ETIMEDOUT;
 }
 
@@ -68,6 +77,7 @@ static void pass_on(weft_task *innermost, const weft_task *root)
         }
         task->flags |= WEFT__FLAG_FORWARDED | (reason == -ETIMEDOUT ? WEFT__FLAG_TIMED_OUT : 0);
         atomic_fetch_or_explicit(&child->state, WEFT__CANCEL, memory_order_relaxed);
+        weft__child_interrupted(child);
         /* The child is cancelled now: start again from the inside. */
         child = innermost;
     }
@@ -88,10 +98,28 @@ static int64_t earliest_deadline(const weft_task *task, const weft_task *root)
     }
 }
 
+int64_t weft__deadline(const weft_task *root)
+{
+    return earliest_deadline(root->current, root);
+}
+
+int weft__interrupt_stackless(weft_task *task, int64_t *deadline)
+{
+    int reason;
+
+    /* Full fence: pairs with weft__state_cancel, as in weft__interrupt. */
+    atomic_thread_fence(memory_order_seq_cst);
+    reason = reason_to_end(task);
+    *deadline = reason == 0 && (task->flags & WEFT__FLAG_SCOPES) ? earliest_deadline(task, task) : WEFT_FOREVER;
+    return reason;
+}
+
 static __attribute__((noinline)) int interrupt_of_chain(weft_task *task, const weft_task *root, int64_t *deadline)
 {
     int reason;
 
+    if (weft__is_stackless(task))
+        return weft__interrupt_stackless(task, deadline);
     pass_on(task, root);
     reason = reason_to_end(task);
     *deadline = reason == 0 ? earliest_deadline(task, root) : WEFT_FOREVER;
@@ -114,10 +142,19 @@ int weft__interrupt(weft_task *root, int64_t *deadline)
     return interrupt_of_chain(task, root, deadline);
 }
 
-int weft__suspend_check_chain(weft_task *task, const weft_task *root)
+int weft__check_cancelled_chain(weft_task *task, const weft_task *root)
 {
+    if (weft__is_stackless(task))
+        return is_cancelled(task) ? -ECANCELED : weft__misused_stackless("a call that suspends");
     pass_on(task, root);
     return is_cancelled(task) ? -ECANCELED : 0;
+}
+
+/* The running task has had its turn. */
+static __attribute__((noinline)) struct weft__driver *spend_turn(struct weft__driver *driver)
+{
+    driver->calls = 0;
+    return driver->coroutine == &driver->stepper ? driver : weft__pass_on(driver);
 }
 
 int weft__suspend_check(void)
@@ -126,16 +163,18 @@ int weft__suspend_check(void)
 
     if (!driver || !driver->coroutine)
         return 0;
-    return weft__suspend_check_fast(driver, driver->coroutine->current);
+    if (__builtin_expect(++driver->calls >= CALLS_A_TURN, 0))
+        driver = spend_turn(driver);
+    return weft__check_cancelled(driver, driver->coroutine->current);
 }
 
 /* ---- scopes ---- */
 
 static weft_task *current_task(void)
 {
-    weft_task *root = weft__coroutine_self();
+    struct weft__driver *driver = weft__driver();
 
-    return root ? root->current : NULL;
+    return driver && driver->coroutine ? driver->coroutine->current : NULL;
 }
 
 int weft_timeout_begin_at(weft_timeout *scope, int64_t when)
@@ -169,7 +208,7 @@ int weft_timeout_end(weft_timeout *scope)
     task->scopes = scope->outer;
     if (!task->scopes)
         task->flags &= (uint16_t)~WEFT__FLAG_SCOPES;
-    return (int)scope->passed;
+    return (int)__atomic_load_n(&scope->passed, __ATOMIC_RELAXED);
 }
 
 int weft_mask_begin(void)

@@ -8,6 +8,7 @@
 #include "runtime/clock.h"
 #include "runtime/look.h"
 #include "runtime/runtime.h"
+#include "runtime/task_end.h"
 
 enum {
     STEAL_MOST = 64,                     /* taken in one theft: bounds the time the victim is kept out */
@@ -177,18 +178,22 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
                       bool stale, int64_t now)
 {
     uint32_t want, taken = 0;
-    weft_task *task;
+    weft_task *task, *newer;
 
     if (!weft__seize(victim))
         return 0;
     want = (weft__queue_count(&victim->queue) + 1) / 2;
     if (want > STEAL_MOST)
         want = STEAL_MOST;
-    while (taken < want && (task = weft__queue_pop(&victim->queue, worker))) {
+    for (task = victim->queue.head; task && taken < want; task = newer) {
+        newer = task->next;
+        if (weft__is_pinned(task))
+            continue;
+        weft__queue_remove(&victim->queue, task);
         weft__queue_push(&worker->queue, task, worker);
         taken++;
     }
-    if (taken == 0 && stale && victim->next) {
+    if (taken == 0 && stale && victim->next && !weft__is_pinned(victim->next)) {
         weft__queue_push(&worker->queue, victim->next, worker);
         victim->next = NULL;
         taken = 1;

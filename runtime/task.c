@@ -8,9 +8,12 @@
 #include <string.h>
 #include <weft/runtime.h>
 
+#include "runtime/clock.h"
 #include "runtime/debug.h"
 #include "runtime/runtime.h"
+#include "runtime/stackless.h"
 #include "runtime/task_end.h"
+#include "runtime/waitable.h"
 
 /* ---- records ---- */
 
@@ -25,10 +28,20 @@ static inline void init_record(weft_task *task, weft_fn *fn, void *arg, uint32_t
     atomic_store_explicit(&task->root, NULL, memory_order_relaxed);
 }
 
+/* After init_record: it will run in steps. */
+static inline void make_stackless(weft_task *task)
+{
+    task->pending = NULL;
+    atomic_store_explicit(&task->root, task, memory_order_relaxed);
+}
+
 /* What only some tasks have; a free record has none of it. */
 static __attribute__((noinline)) void clear_extras(weft_task *task)
 {
     /* `extra` stays with the record: somebody may just be naming the task. */
+    if (task->flags & WEFT__FLAG_TIMER)
+        weft__task_drop_timer(task);
+    atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed); /* a child's watcher */
     task->scopes = NULL;
     task->flags = 0;
     task->mask = 0;
@@ -123,24 +136,149 @@ int weft_go(weft_fn *fn, void *arg)
     task = weft__record_get(driver->runtime->depot, &driver->records);
     if (__builtin_expect(!task, 0))
         return -ENOMEM;
-    init_record(task, fn, arg, WEFT__DETACHED);
+    init_record(task, fn, arg, WEFT__NO_HANDLE);
     queue_new(driver, task);
     return 0;
 }
 
-/* The record's own, from an earlier use, or a new one. */
-static bool fill_extra(weft_task *task, const weft_spawn_options *options)
+struct weft__task_extra *weft__task_extra(weft_task *task)
 {
     struct weft__task_extra *extra = task->extra;
+
+    if (task->flags & WEFT__FLAG_EXTRA)
+        return extra;
+    if (!extra && !(extra = malloc(sizeof *extra)))
+        return NULL;
+    memset(extra, 0, sizeof *extra);
+    task->extra = extra;
+    task->flags |= WEFT__FLAG_EXTRA;
+    return extra;
+}
+
+void weft__task_drop_timer(weft_task *task)
+{
+    weft__timer_cancel(&task->extra->timer);
+    task->flags &= (uint16_t)~WEFT__FLAG_TIMER;
+}
+
+static bool fill_extra(weft_task *task, const weft_spawn_options *options)
+{
+    struct weft__task_extra *extra = weft__task_extra(task);
     size_t length = options->name ? strnlen(options->name, sizeof extra->name - 1) : 0;
 
-    if (!extra && !(extra = calloc(1, sizeof *extra)))
+    if (!extra)
         return false;
     extra->stack_size = options->stack_size;
     memcpy(extra->name, options->name ? options->name : "", length);
     extra->name[length] = '\0';
-    task->extra = extra;
-    task->flags = WEFT__FLAG_EXTRA;
+    return true;
+}
+
+/* ---- spawning with options ---- */
+
+static bool are_possible(const weft_spawn_options *options, const weft_runtime *runtime)
+{
+    return options->stack_size <= SIZE_MAX / 4 && options->worker <= runtime->worker_count;
+}
+
+/* When it is to start; 0: now. */
+static int64_t start_time(const weft_spawn_options *options)
+{
+    int64_t after = options->delay > 0 ? weft__clock_after(options->delay) : 0;
+
+    return options->at > after ? options->at : after;
+}
+
+static uint32_t state_for(const weft_spawn_options *options)
+{
+    uint32_t state = 0;
+
+    if (options->flags & WEFT_SPAWN_STACKLESS)
+        state |= WEFT__STACKLESS;
+    if (options->flags & WEFT_SPAWN_PINNED)
+        state |= WEFT__PINNED;
+    return state;
+}
+
+/* A record with all that the options say, not queued. NULL: out of memory. */
+static weft_task *new_with(struct weft__driver *driver, const weft_spawn_options *options, weft_fn *fn, void *arg,
+                           uint32_t state)
+{
+    weft_task *task = weft__record_get(driver->runtime->depot, &driver->records);
+
+    if (!task)
+        return NULL;
+    init_record(task, fn, arg, state | state_for(options));
+    if (options->flags & WEFT_SPAWN_STACKLESS)
+        make_stackless(task);
+    /* A pinned one has `extra` so that it is never run in place (has_room). */
+    if ((options->name || options->stack_size || (options->flags & WEFT_SPAWN_PINNED)) &&
+        !fill_extra(task, options)) {
+        free_record(driver, task);
+        return NULL;
+    }
+    return task;
+}
+
+/* It has a home from the beginning, and is counted there until its end. */
+static void pin(struct weft__driver *driver, const weft_spawn_options *options, weft_task *task)
+{
+    struct weft__worker *worker = options->worker ? &driver->runtime->workers[options->worker - 1] : driver->worker;
+
+    weft__set_home(task, (uintptr_t)worker);
+    weft__pin(worker);
+}
+
+/* Parked until a timer makes it ready, as if it had run. False: out of memory. */
+static bool queue_later(struct weft__driver *driver, weft_task *task, int64_t when)
+{
+    struct weft__task_extra *extra = weft__task_extra(task);
+
+    if (!extra)
+        return false;
+    if (!weft__home_worker(task))
+        weft__set_home(task, (uintptr_t)driver->worker);
+    extra->start_at = when;
+    atomic_fetch_or_explicit(&task->state, WEFT__PARKED, memory_order_relaxed);
+    task->flags |= WEFT__FLAG_TIMER;
+    weft__count(&driver->counters.spawned, 1);
+    if (weft__set_timer(&extra->timer, when, task) == 0)
+        return true;
+    task->flags &= (uint16_t)~WEFT__FLAG_TIMER;
+    weft__count(&driver->counters.spawned, (uint64_t)-1);
+    return false;
+}
+
+static void queue_pinned(struct weft__driver *driver, weft_task *task)
+{
+    if (weft__home_worker(task) == driver->worker) {
+        queue_new(driver, task);
+        return;
+    }
+    weft__count(&driver->counters.spawned, 1);
+    weft__queue_from_outside(task, weft__home_worker(task));
+}
+
+/* False: out of memory; the record is the caller's again. */
+static bool launch(struct weft__driver *driver, const weft_spawn_options *options, weft_task *task)
+{
+    int64_t when = start_time(options);
+
+    if (options->flags & WEFT_SPAWN_PINNED)
+        pin(driver, options, task);
+    if (when > 0 && queue_later(driver, task, when))
+        return true;
+    if (when > 0) {
+        if (options->flags & WEFT_SPAWN_PINNED)
+            weft__unpin(weft__home_worker(task));
+        return false;
+    }
+    if (options->flags & WEFT_SPAWN_PINNED)
+        queue_pinned(driver, task);
+    else if ((options->flags & (WEFT_SPAWN_EAGER | WEFT_SPAWN_STACKLESS)) == WEFT_SPAWN_EAGER)
+        weft__run_eagerly(driver, task);
+    else
+        queue_new(driver, task);
     return true;
 }
 
@@ -153,20 +291,121 @@ weft_task *weft_spawn_with(const weft_spawn_options *options, weft_fn *fn, void 
         weft__misused("weft_spawn_with");
         return NULL;
     }
-    if (!options || (!options->name && !options->stack_size))
+    if (!options)
         return weft_spawn(fn, arg);
-    if (options->stack_size > SIZE_MAX / 4)
+    if (!are_possible(options, driver->runtime))
         return NULL;
-    task = weft__record_get(driver->runtime->depot, &driver->records);
+    task = new_with(driver, options, fn, arg, 0);
     if (!task)
         return NULL;
-    init_record(task, fn, arg, 0);
-    if (!fill_extra(task, options)) {
+    if (!launch(driver, options, task)) {
         free_record(driver, task);
         return NULL;
     }
+    return task;
+}
+
+static weft_task *new_stackless(struct weft__driver *driver, weft_fn *fn, void *arg, uint32_t state)
+{
+    weft_task *task = weft__record_get(driver->runtime->depot, &driver->records);
+
+    if (__builtin_expect(!task, 0))
+        return NULL;
+    init_record(task, fn, arg, WEFT__STACKLESS | state);
+    make_stackless(task);
     queue_new(driver, task);
     return task;
+}
+
+weft_task *weft_spawn_stackless(weft_fn *fn, void *arg)
+{
+    struct weft__driver *driver = task_driver();
+
+    if (!driver) {
+        weft__misused("weft_spawn_stackless");
+        return NULL;
+    }
+    return new_stackless(driver, fn, arg, 0);
+}
+
+int weft_go_stackless(weft_fn *fn, void *arg)
+{
+    struct weft__driver *driver = task_driver();
+
+    if (!driver)
+        return weft__misused("weft_go_stackless");
+    return new_stackless(driver, fn, arg, WEFT__NO_HANDLE) ? 0 : -ENOMEM;
+}
+
+/* ---- children ---- */
+
+static weft_task *tagged(struct weft__ends *ends)
+{
+    return (weft_task *)((uintptr_t)ends | 1);
+}
+
+static bool is_tagged(const weft_task *waiter)
+{
+    return (uintptr_t)waiter & 1;
+}
+
+static struct weft__ends *ends_of(const weft_task *waiter)
+{
+    return (struct weft__ends *)((uintptr_t)waiter & ~(uintptr_t)1);
+}
+
+weft_task *weft__child_new(const weft_spawn_options *options, weft_fn *fn, void *arg, struct weft__ends *ends,
+                           weft_timeout *inherited)
+{
+    static const weft_spawn_options defaults = WEFT_SPAWN_DEFAULT;
+    struct weft__driver *driver = task_driver();
+    weft_task *task;
+
+    if (!options)
+        options = &defaults;
+    if (!driver || !are_possible(options, driver->runtime))
+        return NULL;
+    task = new_with(driver, options, fn, arg, WEFT__CHILD | WEFT__NO_HANDLE | WEFT__AWAITED);
+    if (!task)
+        return NULL;
+    if (!weft__task_extra(task)) {
+        free_record(driver, task);
+        return NULL;
+    }
+    atomic_store_explicit(&task->waiter, tagged(ends), memory_order_relaxed);
+    if (inherited) {
+        task->scopes = inherited;
+        task->flags |= WEFT__FLAG_SCOPES;
+    }
+    task->extra->child_arg = arg;
+    return task;
+}
+
+int weft__child_launch(weft_task *child, const weft_spawn_options *options)
+{
+    struct weft__driver *driver = task_driver();
+
+    if (!options)
+        queue_new(driver, child);
+    else if (!launch(driver, options, child))
+        return -ENOMEM;
+    return 0;
+}
+
+void weft__child_discard(weft_task *child)
+{
+    atomic_store_explicit(&child->waiter, NULL, memory_order_relaxed);
+    free_anywhere(child);
+}
+
+struct weft__siblings *weft__child_siblings(weft_task *child)
+{
+    return &child->extra->siblings;
+}
+
+void *weft__child_arg(const weft_task *child)
+{
+    return child->extra->child_arg;
 }
 
 static weft_task *spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *arg, uint32_t state)
@@ -205,10 +444,28 @@ int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_go(fn, arg);
     weft__visit(runtime);
-    if (!spawn_from_outside(runtime, fn, arg, WEFT__DETACHED))
+    if (!spawn_from_outside(runtime, fn, arg, WEFT__NO_HANDLE))
         rc = atomic_load_explicit(&runtime->stopping, memory_order_seq_cst) ? -ESHUTDOWN : -ENOMEM;
     weft__end_visit(runtime);
     return rc;
+}
+
+/* As weft_spawn_stackless, but its function is called at least once, even if it is cancelled before. */
+weft_task *weft__spawn_stackless_always(weft_fn *fn, void *arg)
+{
+    struct weft__driver *driver = task_driver();
+    weft_task *task;
+
+    if (!driver)
+        return NULL;
+    task = weft__record_get(driver->runtime->depot, &driver->records);
+    if (!task)
+        return NULL;
+    init_record(task, fn, arg, WEFT__STACKLESS);
+    make_stackless(task);
+    task->flags = WEFT__FLAG_BEGUN;
+    queue_new(driver, task);
+    return task;
 }
 
 /* ---- results that come from elsewhere ---- */
@@ -234,18 +491,19 @@ void weft__task_finish(weft_task *task, intptr_t result)
     weft_runtime *runtime = task->runtime;
     weft_task *waiter;
 
+    enum weft__end_action action;
+
     task->result = result;
-    switch (weft__state_end(&task->state, &task->waiter, &waiter)) {
-    case WEFT__END_FREE:
+    action = weft__state_end(&task->state, &task->waiter, &waiter);
+    if (is_tagged(waiter)) {
+        waiter = ends_of(waiter)->ended(ends_of(waiter), task, result);
+    }
+    if (waiter)
+        weft__ready(waiter);
+    if (action == WEFT__END_FREE) {
         if (weft__task_has_failed(task, result))
             weft__runtime_report(runtime, task, result);
         free_anywhere(task);
-        break;
-    case WEFT__END_WAKE:
-        weft__ready(waiter);
-        break;
-    case WEFT__END_KEEP:
-        break;
     }
     atomic_fetch_add_explicit(&runtime->external_ended, 1, memory_order_release);
 }
@@ -260,23 +518,134 @@ void weft__task_discard(weft_task *task)
 
 /* ---- the end ---- */
 
-bool weft__task_end(struct weft__driver *driver, struct weft__worker *worker, weft_task *task, intptr_t result)
+static inline void wake_waiter(struct weft__worker *worker, weft_task *waiter)
+{
+    if (!worker)
+        weft__ready(waiter);
+    else if (weft__is_bound_elsewhere(waiter, worker))
+        weft__ready_from_inside(waiter);
+    else if (weft__state_ready(&waiter->state) == WEFT__READY_QUEUE)
+        weft__make_next(worker, waiter);
+}
+
+/* A watcher is told. True: it wants to be told again, outside. */
+static __attribute__((noinline)) bool tell_watcher(struct weft__worker *worker, weft_task *waiter, weft_task *task,
+                                                   intptr_t result)
+{
+    struct weft__ends *ends = ends_of(waiter);
+
+    waiter = ends->ended(ends, task, result);
+    if (waiter == WEFT__ENDS_LATER)
+        return true;
+    if (waiter)
+        wake_waiter(worker, waiter);
+    return false;
+}
+
+enum weft__left weft__task_end(struct weft__driver *driver, struct weft__worker *worker, weft_task *task,
+                               intptr_t result)
 {
     enum weft__end_action action;
     weft_task *waiter;
+    bool later = false;
 
     task->result = result;
+    if (__builtin_expect(weft__is_pinned(task), 0))
+        weft__unpin(weft__home_worker(task));
     action = weft__state_end(&task->state, &task->waiter, &waiter);
-    if (action == WEFT__END_WAKE) {
-        if (!worker)
-            weft__ready(waiter);
-        else if (weft__state_is_thread(&waiter->state) || waiter->runtime != worker->runtime)
-            weft__ready_from_inside(waiter);
-        else if (weft__state_ready(&waiter->state) == WEFT__READY_QUEUE)
-            weft__make_next(worker, waiter);
+    if (waiter) {
+        if (__builtin_expect(is_tagged(waiter), 0))
+            later = tell_watcher(worker, waiter, task, result);
+        else
+            wake_waiter(worker, waiter);
     }
     weft__count(&driver->counters.ended, 1);
-    return action == WEFT__END_FREE;
+    if (action != WEFT__END_FREE)
+        return WEFT__LEFT_NOTHING;
+    return later ? WEFT__LEFT_AFTER : WEFT__LEFT_RECORD;
+}
+
+void weft__task_finish_outside(struct weft__driver *driver, weft_task *task, enum weft__left left, intptr_t result)
+{
+    if (left == WEFT__LEFT_AFTER) {
+        struct weft__ends *ends = ends_of(atomic_load_explicit(&task->waiter, memory_order_relaxed));
+
+        ends->after(ends, task, result);
+        driver = weft__driver();
+    } else if (weft__task_has_failed(task, result)) {
+        weft__runtime_report(driver->runtime, task, result);
+    }
+    free_record(driver, task);
+}
+
+/* ---- watching ends ---- */
+
+static bool runs_in_place(weft_task *task);
+
+int weft__ends_watch(weft_task *task, struct weft__ends *ends)
+{
+    weft_task *owner = NULL;
+
+    if (runs_in_place(task))
+        return -EBUSY;
+    if (!atomic_compare_exchange_strong_explicit(&task->waiter, &owner, tagged(ends), memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return owner == tagged(ends) ? WEFT__ENDS_MINE : -EBUSY;
+    return weft__state_await(&task->state) ? WEFT__ENDS_OVER : WEFT__ENDS_TOLD;
+}
+
+/* Nobody else's watcher lies where `ends` does, as long as that lives. */
+static bool belongs_to(const weft_task *task, struct weft__ends *ends)
+{
+    return atomic_load_explicit(&task->waiter, memory_order_relaxed) == tagged(ends);
+}
+
+enum weft__unwatched weft__ends_unwatch(weft_task *task, struct weft__ends *ends)
+{
+    if (!belongs_to(task, ends))
+        return WEFT__NOT_MINE;
+    /* The waiter of one that has ended may just be read. */
+    if (!weft__state_unawait(&task->state))
+        return WEFT__HAS_ENDED;
+    atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed);
+    return WEFT__UNDONE;
+}
+
+bool weft__ends_forget(weft_task *task, struct weft__ends *ends)
+{
+    if (!belongs_to(task, ends))
+        return false;
+    atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed);
+    return true;
+}
+
+void weft__ends_free(weft_task *task)
+{
+    free_anywhere(task);
+}
+
+void weft__ends_detach_unheard(weft_task *task)
+{
+    atomic_fetch_or_explicit(&task->state, WEFT__CHILD, memory_order_relaxed);
+    weft_detach(task);
+}
+
+bool weft__ends_is_failure(const weft_task *task, intptr_t result)
+{
+    const struct weft__driver *driver = weft__driver();
+
+    if (!weft_is_error(result))
+        return false;
+    return !(result == -ECANCELED &&
+             (driver ? weft__is_cancelled_early(driver, task) : weft__state_is_cancelled(&task->state)));
+}
+
+void weft__child_interrupted(weft_task *child)
+{
+    weft_task *waiter = atomic_load_explicit(&child->waiter, memory_order_relaxed);
+
+    if (is_tagged(waiter) && ends_of(waiter)->interrupted)
+        ends_of(waiter)->interrupted(ends_of(waiter));
 }
 
 /* ---- awaiting ---- */
@@ -287,13 +656,14 @@ static inline bool has_room(const weft_task *root, const weft_task *task, const 
     char *frame = __builtin_frame_address(0);
 
     if (__builtin_expect(task->flags & WEFT__FLAG_EXTRA, 0))
-        return (size_t)(frame - root->stack->low) >= weft__task_stack_size(task, runtime);
+        return !weft__is_pinned(task) && root->stack &&
+               (size_t)(frame - root->stack->low) >= weft__task_stack_size(task, runtime);
     return frame >= root->in_place_limit;
 }
 
 /* Take a task that has not started out of this worker's queue, to run it in place. */
 static inline __attribute__((always_inline)) bool claim(struct weft__driver *driver, weft_task *root,
-                                                        weft_task *task)
+                                                        weft_task *task, int32_t charge)
 {
     struct weft__worker *worker = weft__enter(driver);
     bool claimed = false;
@@ -302,11 +672,19 @@ static inline __attribute__((always_inline)) bool claim(struct weft__driver *dri
         !atomic_load_explicit(&task->root, memory_order_relaxed) && has_room(root, task, driver->runtime)) {
         weft__queue_remove(&worker->queue, task);
         atomic_store_explicit(&task->root, root, memory_order_relaxed);
-        weft__charge(driver, worker, WEFT__CREDIT_IN_PLACE);
+        if (charge > 0)
+            weft__charge(driver, worker, charge);
         claimed = true;
     }
     weft__leave(driver);
     return claimed;
+}
+
+bool weft__child_claim(weft_task *child)
+{
+    struct weft__driver *driver = task_driver();
+
+    return driver && driver->coroutine != &driver->stepper && claim(driver, driver->coroutine, child, 0);
 }
 
 /* What passing on an interruption to the awaited task means for the awaiter. */
@@ -337,6 +715,40 @@ static inline intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
     free_record(driver, task);
     *fate = take_fate(awaiter);
     return result;
+}
+
+/* What claiming a task to await it does: look around in time, let others run. */
+static struct weft__driver *charge_in_place(struct weft__driver *driver)
+{
+    struct weft__worker *worker;
+
+    if (__builtin_expect(driver->overdue, 0)) {
+        driver->overdue = false;
+        driver = weft__pass_on(driver);
+    }
+    worker = weft__enter(driver);
+    if (worker)
+        weft__charge(driver, worker, WEFT__CREDIT_IN_PLACE);
+    weft__leave(driver);
+    return driver;
+}
+
+int weft__child_run(weft_task *child)
+{
+    struct weft__driver *driver = charge_in_place(weft__driver());
+    weft_task *root = driver->coroutine;
+    weft_task *awaiter = root->current;
+    enum weft__left left;
+    intptr_t result;
+
+    child->under = awaiter;
+    root->current = child;
+    result = weft__task_call(child);
+    root->current = awaiter;
+    driver = weft__driver();
+    left = weft__task_end(driver, NULL, child, result);
+    weft__task_finish_outside(driver, child, left, result);
+    return take_fate(awaiter);
 }
 
 static bool runs_in_place(weft_task *task)
@@ -374,7 +786,7 @@ static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *
     int fate;
 
     if (!self)
-        return -ENOMEM;
+        return weft__coroutine_self() == NULL && weft_self() ? weft__misused_stackless("weft_await") : -ENOMEM;
     if (self->runtime == runtime)
         return await_as(self, task, result);
     /* From outside: the runtime must not be gone when this thread wakes up after the task's end. */
@@ -404,6 +816,8 @@ static __attribute__((noinline)) int await_for(int reason, weft_task *root, weft
 
     if (root->current == task)
         return -EDEADLK;
+    if (weft__is_stackless(root->current))
+        return weft__misused_stackless("weft_await");
     weft_cancel(task);
     fate = await_elsewhere(task, result);
     return fate == 0 ? reason : fate;
@@ -420,13 +834,16 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
         return await_elsewhere(task, result);
     if (__builtin_expect(driver->overdue, 0)) {
         driver->overdue = false;
-        driver = weft__pass_on(driver);
+        if (driver->coroutine != &driver->stepper)
+            driver = weft__pass_on(driver);
     }
     root = driver->coroutine;
     reason = reason_not_to_wait(driver, root);
     if (__builtin_expect(reason < 0, 0))
         return await_for(reason, root, task, result);
-    if (!claim(driver, root, task))
+    /* One that has a waiter already is not for this one. */
+    if ((atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__AWAITED) ||
+        !claim(driver, root, task, WEFT__CREDIT_IN_PLACE))
         return await_elsewhere(task, result);
     *result = run_in_place(root, task, &fate);
     return fate;
@@ -453,6 +870,63 @@ int weft_await_into(weft_task *task, intptr_t *result)
     return await_task(task, result ? result : &ignored);
 }
 
+/* ---- awaiting in steps ---- */
+
+static intptr_t begin_to_await(weft_task *self, weft_task *task)
+{
+    weft_task *nobody = NULL;
+
+    if (task == self)
+        return -EDEADLK;
+    if (runs_in_place(task) || !atomic_compare_exchange_strong_explicit(&task->waiter, &nobody, self,
+                                                                        memory_order_relaxed, memory_order_relaxed))
+        return -EBUSY;
+    self->pending = task;
+    weft__state_await(&task->state);
+    return 0;
+}
+
+/* If the awaiter is interrupted, pass that on, once. */
+static void watch_fate(weft_task *self, weft_task *task)
+{
+    int64_t deadline;
+    int fate;
+
+    if (self->flags & WEFT__FLAG_FORWARDED)
+        return;
+    fate = weft__interrupt_stackless(self, &deadline);
+    /* Without memory for a timer the deadline cannot be kept: that counts as passed. */
+    if (fate == 0 && weft__step_arm(self, deadline) == 0)
+        return;
+    self->flags |= WEFT__FLAG_FORWARDED | (fate == -ECANCELED ? 0 : WEFT__FLAG_TIMED_OUT);
+    weft_cancel(task);
+}
+
+intptr_t weft_async_await(weft_task *task, intptr_t *result)
+{
+    weft_task *self = weft__stepping();
+    intptr_t rc;
+
+    if (!self)
+        return -EPERM;
+    if (!task)
+        return -EINVAL;
+    if (!self->pending && (rc = begin_to_await(self, task)) < 0)
+        return rc;
+    if (self->pending != task)
+        return -EBUSY;
+    if (!weft__state_is_done(&task->state))
+        watch_fate(self, task);
+    if (!weft__state_is_done(&task->state))
+        return WEFT_PENDING; /* its end makes this task ready */
+    if (result)
+        *result = task->result;
+    atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed);
+    free_anywhere(task);
+    weft__step_done(self);
+    return take_fate(self);
+}
+
 /* ---- the rest of the interface ---- */
 
 void weft_detach(weft_task *task)
@@ -462,6 +936,22 @@ void weft_detach(weft_task *task)
     if (weft__task_has_failed(task, task->result))
         weft__runtime_report(task->runtime, task, task->result);
     free_anywhere(task);
+}
+
+/* Whom a task must be made ready through, that was just cancelled. */
+static weft_task *whom_to_ready(weft_task *task)
+{
+    weft_task *root = atomic_load_explicit(&task->root, memory_order_relaxed);
+
+    /* Parked without a root: it waits for its time to start. */
+    if (!root && (atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__PARKED))
+        return task;
+    return root;
+}
+
+weft_task *weft__child_cancel(weft_task *child)
+{
+    return weft__state_cancel(&child->state) ? whom_to_ready(child) : NULL;
 }
 
 int weft_cancel(weft_task *task)
@@ -476,7 +966,7 @@ int weft_cancel(weft_task *task)
         weft__pool_cancel(task);
         return 1;
     }
-    root = atomic_load_explicit(&task->root, memory_order_relaxed);
+    root = whom_to_ready(task);
     if (root)
         weft__ready(root);
     return 1;
@@ -491,7 +981,9 @@ int weft_uncancel(void)
 
 int weft_cancelled(void)
 {
-    return weft__suspend_check() == -ECANCELED;
+    struct weft__driver *driver = task_driver();
+
+    return driver && weft__check_cancelled(driver, driver->coroutine->current) == -ECANCELED;
 }
 
 weft_task *weft_self(void)
@@ -516,15 +1008,15 @@ int weft_yield(void)
     struct weft__driver *driver = task_driver();
     weft_task *current;
     int64_t deadline;
+    int rc;
 
     if (__builtin_expect(!driver, 0))
         return weft__misused("weft_yield");
     current = driver->coroutine->current;
-    if (__builtin_expect(weft__suspend_check_fast(driver, current) < 0, 0))
-        return -ECANCELED;
+    if (__builtin_expect((rc = weft__check_cancelled(driver, current)) < 0, 0))
+        return rc;
     if (__builtin_expect(current->flags & WEFT__FLAG_SCOPES, 0)) {
-        int rc = weft__interrupt(driver->coroutine, &deadline);
-
+        rc = weft__interrupt(driver->coroutine, &deadline);
         if (rc < 0)
             return rc;
     }

@@ -17,28 +17,39 @@
 #define WEFT_RUNTIME_TASK_H
 
 #include <errno.h>
+#include <stddef.h>
 #include <weft/scope.h>
 #include <weft/task.h>
 
 #include "runtime/context.h"
+#include "runtime/ends.h"
 #include "runtime/park.h"
 #include "runtime/stack.h"
 #include "runtime/task_state.h"
+#include "runtime/timer.h"
 
 struct weft__worker;
 struct weft__driver;
 
-/* What only tasks spawned with options have; from malloc. */
+/* What only some tasks have; from malloc. It stays with the record, for the next task that needs it. */
 struct weft__task_extra {
     char name[32];
     size_t stack_size;
+    struct weft__timer timer;       /* WEFT__FLAG_TIMER: of a delayed start, or of a stackless task's scopes */
+    int64_t start_at;               /* of a delayed start */
+    struct weft__siblings siblings; /* of a group's child: the group's */
+    void *child_arg;
+    struct weft__local_value *locals;
+    const void *spawned_at; /* debug mode: the return address of the spawn */
 };
 
 enum {
     WEFT__FLAG_FORWARDED = 1u << 0, /* its cancellation or deadline has been passed on to the task it awaits */
     WEFT__FLAG_TIMED_OUT = 1u << 1, /* what was passed on was a deadline */
     WEFT__FLAG_SCOPES = 1u << 2,    /* it has begun time-out scopes */
-    WEFT__FLAG_EXTRA = 1u << 3,     /* it has `extra` */
+    WEFT__FLAG_EXTRA = 1u << 3,     /* `extra` is this task's, not left behind by an earlier one */
+    WEFT__FLAG_TIMER = 1u << 4,     /* extra->timer is set, or has fired */
+    WEFT__FLAG_BEGUN = 1u << 5,     /* a stackless task that has run */
 };
 
 struct weft_task {
@@ -57,7 +68,6 @@ struct weft_task {
      * from outside hands it. */
     _Atomic uintptr_t home;
 
-    _Atomic(weft_task *) root; /* the coroutine it runs on; itself: it is one; NULL: it has not started */
     union {
         struct weft__context context; /* a root that has started: while it does not run */
         struct {
@@ -67,27 +77,51 @@ struct weft_task {
                 intptr_t result; /* once it is DONE */
             };
             union {
-                weft_task *under; /* runs in place: the task that it does so for */
-                void *call;       /* WEFT__POOL: the pool's own */
+                weft_task *under;    /* runs in place: the task that it does so for */
+                void *call;          /* WEFT__POOL: the pool's own */
+                const void *pending; /* stackless: the object of its operation, or NULL */
             };
         };
     };
 
-    /* ---- second line ---- */
+    union {
+        struct {
+            _Atomic(weft_task *) root; /* the coroutine it runs on; itself: it is one; NULL: it has not started */
 
-    /* Of a root; whoever runs the coroutine. */
-    struct weft__stack *stack;
-    char *in_place_limit; /* a frame below this leaves too little stack to run a task in place */
-    weft_task *current;   /* the innermost task on this stack */
+            /* ---- second line ---- */
+
+            /* Of a root; whoever runs the coroutine. */
+            struct weft__stack *stack;
+            char *in_place_limit; /* a frame below this leaves too little stack to run a task in place */
+            weft_task *current;   /* the innermost task on this stack */
+        };
+        /* A stackless task, its own root from the beginning: what it waits for. */
+        struct weft__wait wait;
+        struct {
+            weft_task *sleeper; /* itself: wait.task and root */
+            struct weft__timer timer;
+            int64_t wake_at;
+        };
+    };
 
     /* Of any task. NULL in a free record and after spawn. */
     weft_timeout *scopes; /* innermost first */
     struct weft__task_extra *extra;
-    _Atomic(weft_task *) waiter; /* the coroutine or thread that awaits it */
+    /* The coroutine or thread that awaits it; with the lowest bit set, a struct weft__ends (ends.h). */
+    _Atomic(weft_task *) waiter;
     weft_runtime *runtime;       /* set when the slab is made; NULL for records of plain threads */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct weft_task) == 128, "a record is two cache lines");
+_Static_assert(offsetof(struct weft_task, stack) == 64, "what every task needs is in the first line");
+
+static inline bool weft__is_stackless(const weft_task *task)
+{
+    return atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__STACKLESS;
+}
+
+/* `extra`, allocated and cleared if need be. NULL: out of memory. By the task itself, or before it is queued. */
+struct weft__task_extra *weft__task_extra(weft_task *task);
 
 /*
  * A record without coroutine, for a result that comes from elsewhere (the blocking pool): state bits WEFT__POOL,
@@ -117,6 +151,15 @@ static inline intptr_t weft__task_call(weft_task *task)
  * still can, or WEFT_FOREVER. To be called after the wait was made known to its object, before parking.
  */
 int weft__interrupt(weft_task *root, int64_t *deadline);
+
+/* The same for a stackless task. */
+int weft__interrupt_stackless(weft_task *task, int64_t *deadline);
+
+/* Set a deadline with the worker that the caller is on. 0 or -ENOMEM. Inside a task. */
+int weft__set_timer(struct weft__timer *timer, int64_t deadline, weft_task *task);
+
+/* Undo a timer in extra that was set and may have fired. */
+void weft__task_drop_timer(weft_task *task);
 
 /*
  * Wait for a task's end, of which `self` will be told. If the awaiter is interrupted, the task is cancelled, once, and

@@ -12,24 +12,35 @@ enum {
     WEFT__GUARD_REACH = 4096 * 16
 };
 
+/* What the end of a task leaves to be done. */
+enum weft__left {
+    WEFT__LEFT_NOTHING, /* a handle refers to it */
+    WEFT__LEFT_RECORD,  /* nobody refers to it: report a failure, free the record */
+    WEFT__LEFT_AFTER    /* a child whose watcher wants to be told again, outside (ends.h); free the record */
+};
+
 /*
  * Its function has returned, or it never ran: publish the result and wake the awaiter. Inside, or `worker` is NULL
- * (it was taken from this driver). True: nobody refers to it; the caller reports a failure (weft__task_has_failed,
- * weft__runtime_report, not inside) and frees the record.
+ * (outside: it was taken from this driver, say). What is left, unless nothing, is for weft__task_finish_outside, or
+ * weft__task_free at once if it is a record without a failure to report.
  */
-bool weft__task_end(struct weft__driver *driver, struct weft__worker *worker, weft_task *task, intptr_t result);
+enum weft__left weft__task_end(struct weft__driver *driver, struct weft__worker *worker, weft_task *task,
+                               intptr_t result);
+void weft__task_finish_outside(struct weft__driver *driver, weft_task *task, enum weft__left left, intptr_t result);
 
 void weft__task_free(struct weft__driver *driver, weft_task *task);
 
 /* Is this result a failure that somebody should hear of? */
 static inline bool weft__task_has_failed(const weft_task *task, intptr_t result)
 {
-    return weft_is_error(result) && !(result == -ECANCELED && weft__state_is_cancelled(&task->state));
+    return weft_is_error(result) && !(result == -ECANCELED && weft__state_is_cancelled(&task->state)) &&
+           !(atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__CHILD);
 }
 
 static inline size_t weft__task_stack_size(const weft_task *task, const weft_runtime *runtime)
 {
-    return task->extra && task->extra->stack_size ? task->extra->stack_size : runtime->config.stack_size;
+    return (task->flags & WEFT__FLAG_EXTRA) && task->extra->stack_size ? task->extra->stack_size
+                                                                       : runtime->config.stack_size;
 }
 
 /* Cancelled, by itself or with all others, before it started. */
@@ -42,13 +53,28 @@ static inline bool weft__is_cancelled_early(const struct weft__driver *driver, c
 /* weft__ready for a waiter that is not queued with this worker: a thread, or a task of another runtime. */
 void weft__ready_from_inside(weft_task *waiter);
 
-/* weft__suspend_check when the task runs in place for others, whose cancellation reaches it too. */
-int weft__suspend_check_chain(weft_task *task, const weft_task *root);
+static inline bool weft__is_pinned(const weft_task *task)
+{
+    return atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__PINNED;
+}
 
-static inline int weft__suspend_check_fast(struct weft__driver *driver, weft_task *current)
+/* A waiter that must not be queued with this worker: a thread, a task of another runtime or pinned to another worker. */
+static inline bool weft__is_bound_elsewhere(const weft_task *waiter, const struct weft__worker *worker)
+{
+    uint32_t state = atomic_load_explicit(&waiter->state, memory_order_relaxed);
+
+    return waiter->runtime != worker->runtime || (state & WEFT__THREAD) ||
+           ((state & WEFT__PINNED) && weft__home_worker(waiter) != worker);
+}
+
+/* weft__check_cancelled when the task runs in place for others, whose cancellation reaches it too, or in steps. */
+int weft__check_cancelled_chain(weft_task *task, const weft_task *root);
+
+/* 0 or -ECANCELED; -EPERM for a stackless task that is not cancelled. */
+static inline int weft__check_cancelled(struct weft__driver *driver, weft_task *current)
 {
     if (__builtin_expect(current != driver->coroutine, 0))
-        return weft__suspend_check_chain(current, driver->coroutine);
+        return weft__check_cancelled_chain(current, driver->coroutine);
     return weft__is_cancelled_early(driver, current) && current->mask == 0 ? -ECANCELED : 0;
 }
 

@@ -3,7 +3,7 @@
  * but the word, and each transition returns what the caller must do next.
  *
  * Two lives share the word. As a task it is alive, then DONE; a handle refers to it until it is AWAITED to the
- * end or DETACHED. As a coroutine (the record whose stack runs, see task.h) it is running, or PARKED; NOTIFIED
+ * end, or there is NO_HANDLE any more. As a coroutine (the record whose stack runs, see task.h) it is running, or PARKED; NOTIFIED
  * is the wake-up that came before the park.
  *
  *     running --park--> PARKED --ready--> (caller queues it) --> running
@@ -28,10 +28,15 @@ enum {
     WEFT__PARKED = 1u << 1,   /* registers saved; whoever clears this queues it */
     WEFT__CANCEL = 1u << 2,   /* cancellation asked for and not taken back */
     WEFT__DONE = 1u << 3,     /* the result is stored */
-    WEFT__DETACHED = 1u << 4, /* no handle: the end frees the record */
+    WEFT__NO_HANDLE = 1u << 4, /* no handle: the end frees the record */
     WEFT__AWAITED = 1u << 5,  /* `waiter` is to be made ready at the end */
     WEFT__THREAD = 1u << 6,   /* the record of a plain thread: parking is a futex wait on this word */
     WEFT__POOL = 1u << 7,     /* a call of the blocking pool: no coroutine will ever run it */
+
+    /* What kind of task it is; never changes. */
+    WEFT__STACKLESS = 1u << 8, /* steps instead of a coroutine */
+    WEFT__PINNED = 1u << 9,    /* stays on its worker */
+    WEFT__CHILD = 1u << 10,    /* a watcher sees its failures (ends.h) */
 };
 
 /* What to do with a task that was made ready. */
@@ -108,7 +113,7 @@ static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(
         /* release: the result; pairs with the acquire in weft__state_is_done, _await and _detach */
     } while (!atomic_compare_exchange_weak_explicit(state, &old, old | WEFT__DONE, memory_order_acq_rel,
                                                     memory_order_acquire));
-    if (old & WEFT__DETACHED)
+    if (old & WEFT__NO_HANDLE)
         return WEFT__END_FREE;
     return (old & WEFT__AWAITED) ? WEFT__END_WAKE : WEFT__END_KEEP;
 }
@@ -130,7 +135,7 @@ static inline bool weft__state_is_done(const weft__state *state)
 static inline bool weft__state_detach(weft__state *state)
 {
     /* acquire: the result, for the report of a failure; pairs with weft__state_end */
-    return atomic_fetch_or_explicit(state, WEFT__DETACHED, memory_order_acq_rel) & WEFT__DONE;
+    return atomic_fetch_or_explicit(state, WEFT__NO_HANDLE, memory_order_acq_rel) & WEFT__DONE;
 }
 
 /*
@@ -143,6 +148,21 @@ static inline bool weft__state_cancel(weft__state *state)
 
     atomic_thread_fence(memory_order_seq_cst);
     return !(old & WEFT__DONE);
+}
+
+/* Nobody waits for it any more. True: done. False: it had ended, and the waiter was told, or is about to be. */
+static inline bool weft__state_unawait(weft__state *state)
+{
+    /* acquire: the result; pairs with weft__state_end */
+    uint32_t old = atomic_load_explicit(state, memory_order_acquire);
+
+    do {
+        if (old & WEFT__DONE)
+            return false;
+        /* Relaxed: the end, if it comes, finds no AWAITED and leaves the waiter alone. */
+    } while (!atomic_compare_exchange_weak_explicit(state, &old, old & ~(uint32_t)WEFT__AWAITED,
+                                                    memory_order_acquire, memory_order_acquire));
+    return true;
 }
 
 static inline bool weft__state_uncancel(weft__state *state)

@@ -10,8 +10,9 @@
 
 #include <stdint.h>
 
+#include <weft/base.h>
+
 #include "runtime/lock.h"
-#include "runtime/task.h"
 
 struct weft__timer_entry {
     int64_t when;

@@ -18,8 +18,6 @@
 #include "runtime/runtime.h"
 #include "runtime/task_end.h"
 
-enum { CALLS_IN_A_ROW = 64 }; /* of some microseconds each, before a task that never waits passes on */
-
 /* ---- plain threads ---- */
 
 /*
@@ -90,14 +88,16 @@ weft_task *weft__coroutine_self(void)
 {
     struct weft__driver *driver = weft__driver();
 
-    return driver ? driver->coroutine : NULL;
+    return driver && driver->coroutine != &driver->stepper ? driver->coroutine : NULL;
 }
 
 weft_task *weft__waiter_self(void)
 {
-    weft_task *self = weft__coroutine_self();
+    struct weft__driver *driver = weft__driver();
 
-    return self ? self : thread_record();
+    if (__builtin_expect(!driver || !driver->coroutine, 0))
+        return thread_record();
+    return __builtin_expect(driver->coroutine != &driver->stepper, 1) ? driver->coroutine : NULL;
 }
 
 /* Block the thread until it is made ready, or the deadline passes. */
@@ -140,12 +140,11 @@ static inline __attribute__((always_inline)) int wait_thread(weft_task *self, is
     return 0;
 }
 
-/* Set the deadline with the worker that the caller is on. 0 or -ENOMEM. */
-static int set_timer(struct weft__timer *timer, int64_t deadline, weft_task *self)
+int weft__set_timer(struct weft__timer *timer, int64_t deadline, weft_task *task)
 {
     struct weft__driver *driver = weft__driver();
     struct weft__worker *worker = driver->worker;
-    int rc = weft__timer_set(&worker->timers, timer, deadline, self);
+    int rc = weft__timer_set(&worker->timers, timer, deadline, task);
 
     /* Another thread drives it now, and may sleep until later than this. */
     if (rc == 1) {
@@ -180,7 +179,7 @@ static __attribute__((noinline)) int park_until_deadline(weft_task *self, is_ove
                                                          int64_t own, int64_t deadline)
 {
     struct weft__timer timer;
-    int rc = set_timer(&timer, deadline, self);
+    int rc = weft__set_timer(&timer, deadline, self);
 
     if (rc < 0)
         return rc;
@@ -217,6 +216,11 @@ int weft__wait_deadline(struct weft__wait *wait, int64_t deadline)
     return wait_until(wait->task, is_settled, wait, deadline);
 }
 
+int weft__wait_over(weft_task *self, bool (*over)(const void *what), const void *what, int64_t deadline)
+{
+    return wait_until(self, over, what, deadline);
+}
+
 /* Wait for its end. If the awaiter is interrupted, pass that on, once, and go on waiting. */
 int weft__wait_for_end(weft_task *self, weft_task *task)
 {
@@ -241,7 +245,8 @@ static void queue_ready_task(weft_task *task)
     struct weft__driver *driver = weft__driver();
     struct weft__worker *worker = NULL;
 
-    if (driver && driver->runtime == task->runtime)
+    if (driver && driver->runtime == task->runtime &&
+        !(__builtin_expect(weft__is_pinned(task), 0) && weft__home_worker(task) != driver->worker))
         worker = weft__enter(driver);
     if (__builtin_expect(worker != NULL, 1)) {
         weft__make_next(worker, task);
@@ -249,14 +254,6 @@ static void queue_ready_task(weft_task *task)
     } else {
         weft__queue_from_outside(task, weft__home_worker(task));
     }
-}
-
-void weft__found_ready(void)
-{
-    struct weft__driver *driver = weft__driver();
-
-    if (driver && driver->coroutine && ++driver->calls % CALLS_IN_A_ROW == 0)
-        weft__pass_on(driver);
 }
 
 void weft__ready(weft_task *waiter)

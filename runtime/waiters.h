@@ -1,7 +1,7 @@
 /*
  * What the objects with waiters share: a FIFO list of waits over the public weft_waiters, a lock that lies in
- * one bit of the object's state word, and settling. Used by mutex.c, event.c, promise.c and channel.c, from any
- * thread; whatever else comes to wait (rwlock, cond, sem, barrier, select …) goes on the same base.
+ * one bit of the object's state word, and settling. Used from any thread by whatever has waiters: the objects of
+ * <weft/sync.h>, promises, channels, queues, select.
  *
  * Detach, unlock, settle
  *
@@ -92,6 +92,20 @@ static inline struct weft__wait *weft__waiters_take(weft_waiters *list)
     return first;
 }
 
+/* Detach the waits from the first to `last`, as a chain. Who calls this marks them. */
+static inline struct weft__wait *weft__waiters_cut(weft_waiters *list, struct weft__wait *last)
+{
+    struct weft__wait *first = list->head, *rest = last->next;
+
+    last->next = NULL;
+    list->head = rest;
+    if (rest != NULL)
+        rest->prev = NULL;
+    else
+        list->tail = NULL;
+    return first;
+}
+
 /* ---- the lock in a state word ---- */
 
 /*
@@ -143,6 +157,57 @@ static inline void weft__word_leave(_Atomic uint32_t *word, uint32_t state)
 {
     /* release: pairs with the acquire in weft__word_enter, and with those that read the state without the lock */
     atomic_store_explicit(word, state, memory_order_release);
+}
+
+/* ---- giving up ---- */
+
+/*
+ * Locked: take a wait out of the list, for its waiter; leave with `state`, where the bit `queued` says whether the list
+ * is not empty.
+ */
+static inline void weft__waiters_forsake(_Atomic uint32_t *word, uint32_t state, weft_waiters *list,
+                                         struct weft__wait *wait, uint32_t queued)
+{
+    weft__waiters_remove(list, wait);
+    if (weft__waiters_empty(list))
+        state &= ~queued;
+    weft__word_leave(word, state);
+}
+
+/* A waiter gives up, on an object whose waits are marked one by one (weft__waiters_pop). False: it was detached. */
+static inline bool weft__withdraw_marked(_Atomic uint32_t *word, weft_waiters *list, struct weft__wait *wait,
+                                         uint32_t queued)
+{
+    uint32_t state = weft__word_enter(word);
+
+    if (wait->kind == WEFT__DETACHED) {
+        weft__word_leave(word, state);
+        return false;
+    }
+    weft__waiters_forsake(word, state, list, wait, queued);
+    return true;
+}
+
+/*
+ * The same for objects that also detach all waits at once, unmarked (weft__waiters_take). They count how often, in
+ * steps of WEFT__GENERATION, and each wait remembers in `kind` the count at which it was queued: it is in the list
+ * exactly as long as the count stands still and it is not marked; no count is odd, as the mark is. (To deceive a
+ * waiter, the count would have to go round once, 2^31 times all, between its look at its outcome and its entering the
+ * lock, with the waker that detached it stopped all that time.)
+ */
+enum { WEFT__GENERATION = 2 };
+
+static inline bool weft__withdraw_counted(_Atomic uint32_t *word, weft_waiters *list, struct weft__wait *wait,
+                                          const uint32_t *generation, uint32_t queued)
+{
+    uint32_t state = weft__word_enter(word);
+
+    if (wait->kind != *generation) {
+        weft__word_leave(word, state);
+        return false;
+    }
+    weft__waiters_forsake(word, state, list, wait, queued);
+    return true;
 }
 
 /* ---- settling what was detached; never under the lock ---- */

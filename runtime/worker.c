@@ -25,6 +25,7 @@
 #include "runtime/look.h"
 #include "runtime/runtime.h"
 #include "runtime/spread.h"
+#include "runtime/stackless.h"
 #include "runtime/task_end.h"
 
 enum {
@@ -195,22 +196,63 @@ static bool has_started(const weft_task *task)
     return atomic_load_explicit(&task->root, memory_order_relaxed) != NULL;
 }
 
-static void end_cancelled(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
+/* End a task that never ran. Who called may have queued itself already, so the worker must not be left here: what is
+ * left to be done waits. Inside. */
+static __attribute__((noinline)) void end_unstarted(struct weft__driver *driver, struct weft__worker *worker,
+                                                    weft_task *task, intptr_t result)
 {
-    if (weft__task_end(driver, worker, task, -ECANCELED))
-        weft__task_free(driver, task);
+    enum weft__left left = weft__task_end(driver, worker, task, result);
+
+    if (left == WEFT__LEFT_NOTHING)
+        return;
+    task->mask = (uint16_t)left;
+    task->next = driver->unfinished;
+    driver->unfinished = task;
 }
 
-/* The next task to run, started or not. Inside. */
+/* Outside. */
+static __attribute__((noinline)) void finish_outside(struct weft__driver *driver)
+{
+    while (driver->unfinished) {
+        weft_task *task = driver->unfinished;
+
+        driver->unfinished = task->next;
+        weft__task_finish_outside(driver, task, (enum weft__left)task->mask, task->result);
+    }
+}
+
+/*
+ * A task whose start is delayed was made ready too early: a late wake-up that was meant for an earlier task of this
+ * record. Park it again. True: done. A cancellation that came meanwhile must not be missed: the fence pairs with the one
+ * in weft__state_cancel, after which the canceller looks for PARKED.
+ */
+static __attribute__((noinline)) bool park_early(struct weft__driver *driver, weft_task *task)
+{
+    if ((weft__is_stackless(task) ? task->flags & WEFT__FLAG_BEGUN : has_started(task)) ||
+        weft__is_cancelled_early(driver, task) || weft__clock_now() >= task->extra->start_at)
+        return false;
+    if (!weft__state_park(&task->state))
+        return park_early(driver, task);
+    atomic_thread_fence(memory_order_seq_cst);
+    return !weft__is_cancelled_early(driver, task) || weft__state_ready(&task->state) != WEFT__READY_QUEUE;
+}
+
+/* The next task to run, started or not; NULL also if driver->step is one. Inside. */
 static weft_task *pick(struct weft__driver *driver, struct weft__worker *worker)
 {
     weft_task *task;
 
     weft__charge(driver, worker, WEFT__CREDIT_DISPATCH);
     while ((task = pop(worker))) {
+        if (__builtin_expect(task->flags & WEFT__FLAG_TIMER, 0) && park_early(driver, task))
+            continue;
+        if (__builtin_expect(weft__is_stackless(task), 0)) {
+            driver->step = task;
+            return NULL;
+        }
         if (__builtin_expect(has_started(task) || !weft__is_cancelled_early(driver, task), 1))
             return task;
-        end_cancelled(driver, worker, task);
+        end_unstarted(driver, worker, task, -ECANCELED);
     }
     return NULL;
 }
@@ -257,44 +299,24 @@ static void adopt(struct weft__driver *driver, struct weft__worker *worker, weft
 static struct weft__worker *end_task(struct weft__driver *driver, struct weft__worker *worker, weft_task *task,
                                      intptr_t result)
 {
-    if (!weft__task_end(driver, worker, task, result))
+    enum weft__left left = weft__task_end(driver, worker, task, result);
+
+    if (left == WEFT__LEFT_NOTHING)
         return worker;
-    if (__builtin_expect(weft__task_has_failed(task, result), 0)) {
-        weft__leave(driver); /* the program's handler may call into the runtime */
-        weft__runtime_report(driver->runtime, task, result);
-        worker = weft__enter(driver);
-    }
-    weft__task_free(driver, task);
-    return worker;
-}
-
-/* There is no memory for its stack. Who called may have queued itself already, so the worker must not be left here:
- * the report waits. Inside. */
-static void fail_to_start(struct weft__driver *driver, struct weft__worker *worker, weft_task *task)
-{
-    if (!weft__task_end(driver, worker, task, -ENOMEM))
-        return;
-    task->next = driver->failed;
-    driver->failed = task;
-}
-
-/* Outside. */
-static __attribute__((noinline)) void report_failed(struct weft__driver *driver)
-{
-    while (driver->failed) {
-        weft_task *task = driver->failed;
-
-        driver->failed = task->next;
-        weft__runtime_report(driver->runtime, task, -ENOMEM);
+    if (__builtin_expect(left == WEFT__LEFT_RECORD && !weft__task_has_failed(task, result), 1)) {
         weft__task_free(driver, task);
+        return worker;
     }
+    weft__leave(driver); /* the program's handler, or a watcher, may call into the runtime */
+    weft__task_finish_outside(driver, task, left, result);
+    return weft__enter(driver);
 }
 
-static inline void leave_and_report(struct weft__driver *driver)
+static inline void leave_and_finish(struct weft__driver *driver)
 {
     weft__leave(driver);
-    if (__builtin_expect(driver->failed != NULL, 0))
-        report_failed(driver);
+    if (__builtin_expect(driver->unfinished != NULL, 0))
+        finish_outside(driver);
 }
 
 /* The next task that has a stack to switch to. Inside. */
@@ -305,7 +327,7 @@ static weft_task *pick_startable(struct weft__driver *driver, struct weft__worke
     while ((task = pick(driver, worker))) {
         if (has_started(task) || start(driver, task))
             return task;
-        fail_to_start(driver, worker, task);
+        end_unstarted(driver, worker, task, -ENOMEM);
     }
     return NULL;
 }
@@ -358,7 +380,7 @@ static inline struct weft__driver *switch_from(struct weft__driver *driver, weft
     driver = weft__context_switch(&from->context, to ? &to->context : &driver->base, driver);
     weft__annotate_enter(fake);
     after_switch(driver);
-    leave_and_report(driver);
+    leave_and_finish(driver);
     return driver;
 }
 
@@ -405,6 +427,24 @@ __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver
     return switch_from(driver, self, next);
 }
 
+void weft__run_eagerly(struct weft__driver *driver, weft_task *task)
+{
+    weft_task *self = driver->coroutine;
+    struct weft__worker *worker = self == &driver->stepper ? NULL : weft__enter(driver);
+
+    weft__count(&driver->counters.spawned, 1);
+    weft__set_home(task, (uintptr_t)driver->worker);
+    if (!worker || !start(driver, task)) {
+        if (worker)
+            weft__leave(driver);
+        weft__queue_from_outside(task, driver->worker);
+        return;
+    }
+    /* Before the registers are saved: nobody else can take it while this thread is inside. */
+    weft__make_next(worker, self);
+    switch_from(driver, self, task);
+}
+
 /* ---- a coroutine's life ---- */
 
 static bool fits(const weft_task *task, const struct weft__stack *stack, const weft_runtime *runtime)
@@ -427,7 +467,7 @@ static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driv
             return next;
         }
         if (!start(driver, next)) {
-            fail_to_start(driver, worker, next);
+            end_unstarted(driver, worker, next, -ENOMEM);
             next = pick_startable(driver, worker);
         }
     }
@@ -451,7 +491,7 @@ static void coroutine_main(void *arg)
     task->arg = driver->start_arg;
     weft__annotate_enter(NULL);
     after_switch(driver);
-    leave_and_report(driver);
+    leave_and_finish(driver);
     while (task) {
         struct weft__stack *stack = task->stack;
         struct weft__worker *worker;
@@ -465,7 +505,7 @@ static void coroutine_main(void *arg)
         driver = weft__driver();
         worker = end_task(driver, weft__enter(driver), task, result);
         task = next_on_this_stack(driver, worker, stack);
-        leave_and_report(driver);
+        leave_and_finish(driver);
     }
 }
 
@@ -551,6 +591,54 @@ static __attribute__((noinline)) void run_coroutine(struct weft__driver *driver,
     after_switch(driver);
 }
 
+/* ---- stackless tasks ---- */
+
+static inline bool is_first_step(weft_task *task)
+{
+    if (task->flags & WEFT__FLAG_BEGUN)
+        return false;
+    task->flags |= WEFT__FLAG_BEGUN;
+    return true;
+}
+
+/* Call its function, outside: from the beginning, or where it left off. */
+static intptr_t call_step(struct weft__driver *driver, weft_task *task)
+{
+    intptr_t result;
+
+    if (is_first_step(task) && weft__is_cancelled_early(driver, task))
+        return -ECANCELED;
+    driver->stepper.current = task;
+    result = task->fn(task->arg);
+    if (__builtin_expect(result != WEFT_PENDING && task->pending != NULL, 0))
+        weft__stackless_broken(task);
+    return result;
+}
+
+/*
+ * Run driver->step until it is pending or has ended. Where the task waits, its waker may have it running on another
+ * thread as soon as it is marked parked: that comes last. Inside; returns the worker, entered, or NULL.
+ */
+static struct weft__worker *step(struct weft__driver *driver, struct weft__worker *worker)
+{
+    weft_task *task = driver->step;
+    intptr_t result;
+
+    driver->step = NULL;
+    weft__pass_search_on(driver, worker);
+    adopt(driver, worker, &driver->stepper);
+    atomic_store_explicit(&driver->running, task, memory_order_relaxed);
+    leave_and_finish(driver);
+    result = call_step(driver, task);
+    worker = weft__enter(driver);
+    rest(driver);
+    if (result != WEFT_PENDING)
+        return end_task(driver, worker, task, result);
+    if (!weft__state_park(&task->state))
+        queue_anywhere(driver, task);
+    return worker;
+}
+
 /* Drive the worker until it is taken away or the runtime halts. */
 static void drive(struct weft__driver *driver)
 {
@@ -561,14 +649,17 @@ static void drive(struct weft__driver *driver)
         begin_to_run(driver, worker);
     }
     while (worker) {
-        weft_task *task = pick_startable(driver, worker);
+        /* A coroutine that switched here may have picked what is next. */
+        weft_task *task = driver->step ? NULL : pick_startable(driver, worker);
 
         if (task) {
             run_coroutine(driver, worker, task);
             /* It may have come back to a thread whose worker was taken. */
             worker = weft__enter(driver);
-        } else if (driver->failed) {
-            leave_and_report(driver);
+        } else if (driver->step) {
+            worker = step(driver, worker);
+        } else if (driver->unfinished) {
+            leave_and_finish(driver);
             worker = weft__enter(driver);
         } else if (!weft__search(driver, worker)) {
             if (atomic_load_explicit(&worker->runtime->halting, memory_order_acquire))
@@ -579,6 +670,10 @@ static void drive(struct weft__driver *driver)
     }
     weft__stop_searching(driver);
     weft__leave(driver);
+    if (driver->step) { /* the worker was taken at that moment */
+        weft__queue_from_outside(driver->step, driver->worker);
+        driver->step = NULL;
+    }
 }
 
 /* ---- the thread ---- */

@@ -65,6 +65,7 @@ struct weft__worker {
     _Atomic int64_t helped_at;   /* when it last had a worker woken, or was stolen from */
     _Atomic int64_t patience;    /* how long after that before it wants help again; a thief may reset it */
     _Atomic uint32_t used;       /* descriptors were ever waited for here: its epoll set is not empty */
+    _Atomic uint32_t pinned;     /* tasks that are pinned to it and have not ended: any thread */
 
     /* -- any thread -- */
     struct weft__inbox inbox __attribute__((aligned(64)));
@@ -110,8 +111,9 @@ struct weft__driver {
     struct weft__stack *after_stack;
     weft_fn *start_fn; /* of the task that is about to start on a new stack */
     void *start_arg;
-    weft_task *failed; /* detached, without memory for a stack: to be reported */
-    uint32_t calls;    /* that found what they wanted without parking, since it last counted */
+    weft_task *unfinished; /* ended inside, without a handle: what is left is to be done outside */
+    weft_task *step;       /* stackless, picked on another stack: the thread's own is to run it */
+    uint32_t calls;        /* suspension points passed since a task last passed on for that reason */
     struct weft__records records;
     struct weft__stack_cache stacks;
     weft_runtime *runtime;
@@ -123,6 +125,10 @@ struct weft__driver {
 
     struct weft__counters counters __attribute__((aligned(64))); /* written by this thread */
     _Atomic(weft_task *) running;                                /* the coroutine switched to last, for messages */
+
+    /* The coroutine, as the rest of the runtime sees it, on which stackless tasks run: the thread's own stack. It
+     * never parks. */
+    weft_task stepper;
 
     /* -- cold -- */
     struct weft__context base __attribute__((aligned(64)));
@@ -213,6 +219,9 @@ struct weft__driver *weft__park(struct weft__driver *driver);
 /* Let others run; returns the driver it resumes on. */
 struct weft__driver *weft__pass_on(struct weft__driver *driver);
 
+/* Run a new task at once, and queue the caller to go on after it; or, if that cannot be, queue the task. */
+void weft__run_eagerly(struct weft__driver *driver, weft_task *task);
+
 /* Queue a task that its caller owns (weft__state_ready said so), inside. */
 void weft__make_next(struct weft__worker *worker, weft_task *task);
 
@@ -237,6 +246,18 @@ static inline void weft__charge(struct weft__driver *driver, struct weft__worker
 }
 
 enum { WEFT__CREDIT_DISPATCH = 16, WEFT__CREDIT_IN_PLACE = 1, WEFT__CREDIT_MOST = 1024 };
+
+/* One more, one less task is pinned to it. Any thread. The monitor does not take over a worker that has some; it
+ * looks inside (seized), so a task that is pinned to its own worker is counted before it is queued. */
+static inline void weft__pin(struct weft__worker *worker)
+{
+    atomic_fetch_add_explicit(&worker->pinned, 1, memory_order_relaxed);
+}
+
+static inline void weft__unpin(struct weft__worker *worker)
+{
+    atomic_fetch_sub_explicit(&worker->pinned, 1, memory_order_relaxed);
+}
 
 /* ---- threads ---- */
 

@@ -35,6 +35,14 @@ WEFT_API intptr_t weft_blocking_abandonable(weft_fn *fn, void *arg, void (*orpha
  */
 WEFT_API weft_task *weft_spawn_blocking(weft_fn *fn, void *arg) WEFT_NODISCARD;
 
+/*
+ * "I am about to block this worker": between begin and end the worker's other work is handed to another thread as soon
+ * as the call turns out to block (some ten microseconds) instead of after WEFT_TAKEOVER_US; if it does not, nothing
+ * happens. Nests. 0, or -EPERM outside a task. No suspension point may come between. Not suspension points.
+ */
+WEFT_API int weft_block_begin(void);
+WEFT_API int weft_block_end(void);
+
 WEFT_END_DECLS
 
 #endif

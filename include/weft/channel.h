@@ -4,6 +4,7 @@
 #ifndef WEFT_CHANNEL_H
 #define WEFT_CHANNEL_H
 
+#include <sys/types.h>
 #include <weft/base.h>
 
 WEFT_BEGIN_DECLS
@@ -42,6 +43,19 @@ WEFT_API int weft_chan_try_recv(weft_chan *chan, void *elem);
 /* Refuse further sends and wake all who wait; what is in the channel can still be received. 0, or -EALREADY.
  * Any thread; not a suspension point. */
 WEFT_API int weft_chan_close(weft_chan *chan);
+
+/*
+ * Send `count` elements that lie side by side, in their order, waiting for room as often as needed; other
+ * senders' elements may come between. Returns `count`, or, if the channel is closed or the wait ended early, how many
+ * were sent, or -EPIPE, -ECANCELED… if none was. Any thread; suspension point.
+ */
+WEFT_API ssize_t weft_chan_send_many(weft_chan *chan, const void *elems, size_t count);
+
+/*
+ * Receive what is there, at least one element (waiting for it) and at most `most` (not 0). Returns how many, or as
+ * weft_chan_recv. Any thread; suspension point.
+ */
+WEFT_API ssize_t weft_chan_recv_many(weft_chan *chan, void *elems, size_t most);
 
 /* Elements in the channel now. */
 WEFT_API size_t weft_chan_len(weft_chan *chan);

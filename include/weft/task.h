@@ -19,9 +19,22 @@ WEFT_BEGIN_DECLS
 typedef struct weft_spawn_options {
     const char *name;  /* shown in messages; copied (at most 31 bytes); NULL: none */
     size_t stack_size; /* bytes of stack the task may use; 0: WEFT_STACK_SIZE */
+    uint32_t flags;    /* WEFT_SPAWN_* */
+    uint32_t worker;   /* of WEFT_SPAWN_PINNED: 1 + the index of the worker; 0: the caller's */
+    int64_t delay;     /* start this many nanoseconds from now; until then it has no stack */
+    int64_t at;        /* start at this time on the monotonic clock, if that is later */
 } weft_spawn_options;
 
-#define WEFT_SPAWN_DEFAULT {0, 0}
+#define WEFT_SPAWN_DEFAULT {0, 0, 0, 0, 0, 0}
+
+enum {
+    /* Run it at once, until it first parks or ends; then the caller goes on. */
+    WEFT_SPAWN_EAGER = 1u << 0,
+    /* It stays on one worker, and that worker on one thread: for libraries with thread-local state. A worker with
+     * pinned tasks is never handed to a spare thread, so a task that blocks it also stops its pinned tasks. */
+    WEFT_SPAWN_PINNED = 1u << 1,
+    WEFT_SPAWN_STACKLESS = 1u << 2, /* see <weft/stackless.h> */
+};
 
 /*
  * Spawn fn(arg) as a task; it runs concurrently, no earlier than the caller's next suspension point on a
@@ -30,8 +43,9 @@ typedef struct weft_spawn_options {
  */
 WEFT_API weft_task *weft_spawn(weft_fn *fn, void *arg) WEFT_NODISCARD;
 
-/* As weft_spawn, with a name, a stack size… NULL options are the defaults. NULL also if stack_size is
- * larger than the address space allows. */
+/* As weft_spawn, with a name, a stack size, a delay… NULL options are the defaults. NULL also for options that cannot
+ * be: a stack larger than the address space, a worker that there is not. Not a suspension point, but an eager task
+ * runs inside the call. */
 WEFT_API weft_task *weft_spawn_with(const weft_spawn_options *options, weft_fn *fn, void *arg) WEFT_NODISCARD;
 
 /*
