@@ -114,7 +114,7 @@ WEFT_API int weft_task_done(const weft_task *task);
  *     weft_as_completed_end(&it);
  */
 typedef struct weft_as_completed {
-    void *watch[12]; /* private, as the rest */
+    void *watcher[12]; /* private, as the rest */
     weft_task *const *tasks;
     size_t count;
 } weft_as_completed;

@@ -74,6 +74,11 @@ typedef struct weft_frame {
     (self)->frame.resume = 0;  \
     return (result)
 
+/* The end when the structure is gone: it was freed just before. */
+#define WEFT_DONE(result) \
+    }                     \
+    return (result)
+
 /*
  * Spawn a stackless task: fn(arg) is called on the workers until it returns something else than WEFT_PENDING.
  * `arg` must live until then. A handle as weft_spawn's, or NULL. Task; not a suspension point.

@@ -27,13 +27,7 @@ typedef struct weft_mutex {
     weft_waiters waiters;
 } weft_mutex;
 
-#define WEFT_MUTEX_INIT \
-    {                   \
-        0, 0,           \
-        {               \
-            0, 0        \
-        }               \
-    }
+#define WEFT_MUTEX_INIT {0, 0, {0, 0}}
 
 /*
  * Returns 0 with the mutex held, or -ECANCELED or -ETIMEDOUT without it. Locking one that the caller holds
@@ -56,13 +50,7 @@ typedef struct weft_event {
     weft_waiters waiters;
 } weft_event;
 
-#define WEFT_EVENT_INIT \
-    {                   \
-        0, 0,           \
-        {               \
-            0, 0        \
-        }               \
-    }
+#define WEFT_EVENT_INIT {0, 0, {0, 0}}
 
 /* Set the flag and wake all who wait; a clear right after does not take that back. Any thread; not a suspension
  * point. */
@@ -81,13 +69,7 @@ typedef struct weft_rwlock {
     weft_waiters waiters;
 } weft_rwlock;
 
-#define WEFT_RWLOCK_INIT \
-    {                    \
-        0, 0,            \
-        {                \
-            0, 0         \
-        }                \
-    }
+#define WEFT_RWLOCK_INIT {0, 0, {0, 0}}
 
 /*
  * Lock for reading (together with other readers) or for writing (alone). A reader that comes while a writer waits queues
@@ -112,13 +94,7 @@ typedef struct weft_cond {
     weft_waiters waiters;
 } weft_cond;
 
-#define WEFT_COND_INIT \
-    {                  \
-        0, 0,          \
-        {              \
-            0, 0       \
-        }              \
-    }
+#define WEFT_COND_INIT {0, 0, {0, 0}}
 
 /*
  * Release the mutex, wait to be notified, take the mutex again. 0, or -ECANCELED or -ETIMEDOUT: with the mutex held in
@@ -142,20 +118,8 @@ typedef struct weft_sem {
 
 /* With so many permits, at most 2^30 - 1; bounded: releasing beyond that number is refused. Zeroed memory is a
  * semaphore without permits. The functions return 0, or -EINVAL for more. */
-#define WEFT_SEM_INIT(permits)       \
-    {                                \
-        (uint32_t)(permits) << 2, 0, \
-        {                            \
-            0, 0                     \
-        }                            \
-    }
-#define WEFT_SEM_BOUNDED_INIT(permits)                     \
-    {                                                      \
-        (uint32_t)(permits) << 2, (uint32_t)(permits) + 1, \
-        {                                                  \
-            0, 0                                           \
-        }                                                  \
-    }
+#define WEFT_SEM_INIT(permits) {(uint32_t)(permits) << 2, 0, {0, 0}}
+#define WEFT_SEM_BOUNDED_INIT(permits) {(uint32_t)(permits) << 2, (uint32_t)(permits) + 1, {0, 0}}
 WEFT_API int weft_sem_init(weft_sem *sem, uint32_t permits);
 WEFT_API int weft_sem_init_bounded(weft_sem *sem, uint32_t permits);
 
@@ -182,13 +146,7 @@ typedef struct weft_barrier {
     weft_waiters waiters;
 } weft_barrier;
 
-#define WEFT_BARRIER_INIT(parties) \
-    {                              \
-        0, (parties), 0, 0,        \
-        {                          \
-            0, 0                   \
-        }                          \
-    }
+#define WEFT_BARRIER_INIT(parties) {0, (parties), 0, 0, {0, 0}}
 /* 0, or -EINVAL: none, or more than 2^31 - 1. */
 WEFT_API int weft_barrier_init(weft_barrier *barrier, uint32_t parties);
 
@@ -217,13 +175,7 @@ typedef struct weft_once {
     weft_waiters waiters;
 } weft_once;
 
-#define WEFT_ONCE_INIT \
-    {                  \
-        0, 0,          \
-        {              \
-            0, 0       \
-        }              \
-    }
+#define WEFT_ONCE_INIT {0, 0, {0, 0}}
 
 /*
  * Call fn(arg) if no call through this `once` has succeeded yet; wait for one that is running. 0 when it has been done;
@@ -240,13 +192,7 @@ typedef struct weft_waitgroup {
     weft_waiters waiters;
 } weft_waitgroup;
 
-#define WEFT_WAITGROUP_INIT \
-    {                       \
-        0, 0,               \
-        {                   \
-            0, 0            \
-        }                   \
-    }
+#define WEFT_WAITGROUP_INIT {0, 0, {0, 0}}
 
 /* Change the count, which begins with zero; zero wakes all who wait. 0, -EINVAL (it would be negative), -EOVERFLOW (more
  * than 2^30 - 1). Any thread; not suspension points. */
@@ -264,13 +210,7 @@ typedef struct weft_notify {
     weft_waiters waiters;
 } weft_notify;
 
-#define WEFT_NOTIFY_INIT \
-    {                    \
-        0, 0,            \
-        {                \
-            0, 0         \
-        }                \
-    }
+#define WEFT_NOTIFY_INIT {0, 0, {0, 0}}
 
 /* Wake the first waiter; if there is none, the next wait returns at once (one such permit at most is kept). A waiter that
  * is interrupted at that moment still reports the notification. Any thread. */
