@@ -1,7 +1,8 @@
 /*
- * Tasks and threads hammer channels of every kind and a mutex, while cancellations and deadlines hit the tasks
- * all the time. In the end every element that was sent must have been received exactly once, and the counter
- * under the mutex must be exact. WEFT_TEST_SECONDS (2) long, on WEFT_WORKERS workers; exits 1 on any loss.
+ * Tasks and threads hammer channels of every kind, a mutex and the other objects of <weft/sync.h>, while
+ * cancellations and deadlines hit the tasks all the time. In the end every element that was sent must have been
+ * received exactly once, the counter under the mutex must be exact, and no object may have lost anything: each has
+ * an account that must balance. WEFT_TEST_SECONDS (2) long, on WEFT_WORKERS workers; exits 1 on any loss.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -109,6 +110,248 @@ static void count(struct actor *actor)
         weft_timeout_end(&scope);
 }
 
+/* ---- the other objects ---- */
+
+enum { PERMITS = 3, PARTIES = 3, ONCES = 1 << 12 };
+
+static struct {
+    weft_rwlock rwlock;
+    uint64_t value, copy; /* under it */
+    atomic_ulong written;
+
+    weft_sem sem;
+    atomic_int inside;
+
+    weft_mutex mutex;
+    weft_cond cond;
+    atomic_ulong notified, heard; /* what the notifiers were told, and what the waiters returned */
+
+    weft_notify notify;
+    atomic_ulong rung, woken;
+
+    weft_barrier barrier;
+    atomic_ulong came[PARTIES];
+
+    weft_waitgroup group;
+
+    weft_once onces[ONCES];
+    atomic_uchar done[ONCES];
+    atomic_uint next_once;
+} yard = {.sem = WEFT_SEM_BOUNDED_INIT(PERMITS), .barrier = WEFT_BARRIER_INIT(PARTIES)};
+
+/* The result of a wait that may end early. True: it was had. */
+static bool had(struct actor *actor, const char *what, int rc)
+{
+    if (rc >= 0)
+        return true;
+    if (!gave_up(actor, rc))
+        complain(what, rc);
+    return false;
+}
+
+static void must_work(const char *what, int rc)
+{
+    if (rc < 0)
+        complain(what, rc);
+}
+
+static void write_pair(struct actor *actor)
+{
+    if (!had(actor, "weft_rwlock_wrlock", weft_rwlock_wrlock(&yard.rwlock)))
+        return;
+    yard.value++;
+    breathe(actor);
+    yard.copy++;
+    atomic_fetch_add(&yard.written, 1);
+    must_work("weft_rwlock_unlock", weft_rwlock_unlock(&yard.rwlock));
+}
+
+static void read_pair(struct actor *actor)
+{
+    if (!had(actor, "weft_rwlock_rdlock", weft_rwlock_rdlock(&yard.rwlock)))
+        return;
+    if (yard.value != yard.copy)
+        complain("a writer was inside with a reader", 0);
+    breathe(actor);
+    must_work("weft_rwlock_unlock", weft_rwlock_unlock(&yard.rwlock));
+}
+
+static void hold_permit(struct actor *actor)
+{
+    if (!had(actor, "weft_sem_acquire", weft_sem_acquire(&yard.sem)))
+        return;
+    if (atomic_fetch_add(&yard.inside, 1) >= PERMITS)
+        complain("more inside than permits", 0);
+    breathe(actor);
+    atomic_fetch_sub(&yard.inside, 1);
+    must_work("weft_sem_release", weft_sem_release(&yard.sem));
+}
+
+static void wait_for_signal(struct actor *actor)
+{
+    if (!had(actor, "weft_mutex_lock", weft_mutex_lock(&yard.mutex)))
+        return;
+    if (had(actor, "weft_cond_wait", weft_cond_wait(&yard.cond, &yard.mutex)))
+        atomic_fetch_add(&yard.heard, 1);
+    must_work("weft_mutex_unlock, after weft_cond_wait", weft_mutex_unlock(&yard.mutex));
+}
+
+static void give_signal(struct actor *actor)
+{
+    int n = draw(actor) % 8 == 0 ? weft_cond_broadcast(&yard.cond) : weft_cond_signal(&yard.cond);
+
+    atomic_fetch_add(&yard.notified, (unsigned long)n);
+}
+
+static void wait_for_bell(struct actor *actor)
+{
+    if (had(actor, "weft_notify_wait", weft_notify_wait(&yard.notify)))
+        atomic_fetch_add(&yard.woken, 1);
+}
+
+static void ring_bell(void)
+{
+    atomic_fetch_add(&yard.rung, 1);
+    weft_notify_one(&yard.notify);
+}
+
+static void meet(struct actor *actor)
+{
+    int rc = weft_barrier_wait(&yard.barrier);
+
+    if (rc >= PARTIES)
+        complain("a barrier's index", rc);
+    else if (rc != -EPIPE && had(actor, "weft_barrier_wait", rc))
+        atomic_fetch_add(&yard.came[rc], 1);
+}
+
+static void work_in_group(struct actor *actor)
+{
+    must_work("weft_waitgroup_add", weft_waitgroup_add(&yard.group, 1));
+    breathe(actor);
+    must_work("weft_waitgroup_done", weft_waitgroup_done(&yard.group));
+}
+
+struct attempt {
+    struct actor *actor;
+    unsigned i;
+};
+
+static intptr_t attempt_once(void *arg)
+{
+    struct attempt *attempt = arg;
+
+    breathe(attempt->actor);
+    if (draw(attempt->actor) % 2 == 0)
+        return -EIO;
+    atomic_fetch_add(&yard.done[attempt->i], 1);
+    return 0;
+}
+
+static void do_once(struct actor *actor)
+{
+    struct attempt attempt = {actor, atomic_load(&yard.next_once) % ONCES};
+    int rc = weft_once_do(&yard.onces[attempt.i], attempt_once, &attempt);
+
+    if (rc != -EIO && had(actor, "weft_once_do", rc)) {
+        if (atomic_load(&yard.done[attempt.i]) != 1)
+            complain("a call was not made once", (int)attempt.i);
+        atomic_store(&yard.next_once, attempt.i + 1);
+    }
+}
+
+/* What does not wait for others, or only for those that will come; tasks and threads. */
+static void play(struct actor *actor)
+{
+    switch (draw(actor) % 8) {
+    case 0:
+        write_pair(actor);
+        break;
+    case 1:
+    case 2:
+        read_pair(actor);
+        break;
+    case 3:
+        hold_permit(actor);
+        break;
+    case 4:
+        give_signal(actor);
+        break;
+    case 5:
+        ring_bell();
+        break;
+    case 6:
+        work_in_group(actor);
+        break;
+    case 7:
+        do_once(actor);
+        break;
+    }
+}
+
+/* What may wait for nobody: with a deadline, so tasks only. */
+static void play_and_give_up(struct actor *actor)
+{
+    weft_timeout scope;
+
+    must_work("weft_timeout_begin", weft_timeout_begin(&scope, WEFT_US(draw(actor) % 256)));
+    switch (draw(actor) % 5) {
+    case 0:
+        wait_for_signal(actor);
+        break;
+    case 1:
+        wait_for_bell(actor);
+        break;
+    case 2:
+    case 3:
+        meet(actor);
+        break;
+    case 4:
+        had(actor, "weft_waitgroup_wait", weft_waitgroup_wait(&yard.group));
+        break;
+    }
+    weft_timeout_end(&scope);
+    if (draw(actor) % 64 == 0)
+        weft_barrier_reset(&yard.barrier);
+}
+
+static void play_now_and_then(struct actor *actor)
+{
+    if (draw(actor) % 4 == 0)
+        play(actor);
+    if (actor->in_task && draw(actor) % 8 == 0)
+        play_and_give_up(actor);
+}
+
+static void check_yard(void)
+{
+    if (yard.value != atomic_load(&yard.written) || yard.copy != yard.value)
+        complain("writes under the rwlock lost", (int)yard.value);
+    if (weft_rwlock_unlock(&yard.rwlock) != -EPERM)
+        complain("the rwlock is still locked", 0);
+    if (weft_sem_value(&yard.sem) != PERMITS || weft_sem_release(&yard.sem) != -EOVERFLOW)
+        complain("permits lost", (int)weft_sem_value(&yard.sem));
+    if (atomic_load(&yard.notified) != atomic_load(&yard.heard))
+        complain("notifications lost", (int)(atomic_load(&yard.notified) - atomic_load(&yard.heard)));
+    if (atomic_load(&yard.woken) > atomic_load(&yard.rung))
+        complain("more woken than rung for", 0);
+    for (int i = 1; i < PARTIES; i++)
+        if (atomic_load(&yard.came[i]) != atomic_load(&yard.came[0]))
+            complain("an index of a barrier was not given as often as another", i);
+    if (weft_barrier_waiting(&yard.barrier) != 0)
+        complain("somebody waits at the barrier", 0);
+    if (weft_waitgroup_done(&yard.group) != -EINVAL)
+        complain("the group's count is not zero", 0);
+    for (int i = 0; i < ONCES; i++)
+        if (atomic_load(&yard.done[i]) > 1)
+            complain("a call was made twice", i);
+    printf("stress_sync: %lu writes, %lu notifications, %lu of %lu rings heard, %lu meetings\n",
+           atomic_load(&yard.written), atomic_load(&yard.notified), atomic_load(&yard.woken),
+           atomic_load(&yard.rung), atomic_load(&yard.came[0]));
+}
+
+/* ---- channels ---- */
+
 static int send_one(struct actor *actor, const struct item *item)
 {
     weft_timeout scope;
@@ -138,6 +381,7 @@ static void produce(struct actor *actor)
             sched_yield();
         if (draw(actor) % 4 == 0)
             count(actor);
+        play_now_and_then(actor);
         breathe(actor);
     }
     actor->lane->sent[actor->producer] = item.sequence;
@@ -180,6 +424,7 @@ static void consume(struct actor *actor)
             complain("weft_chan_recv", rc);
         if (draw(actor) % 8 == 0)
             count(actor);
+        play_now_and_then(actor);
         breathe(actor);
     }
 }
@@ -337,6 +582,7 @@ int main(void)
         if (!actors[i].in_task)
             pthread_join(threads[i], NULL);
     }
+    check_yard();
     check_and_report();
     return atomic_load(&wrong) != 0;
 }
