@@ -319,6 +319,101 @@ static intptr_t channel_node(void *arg)
     return node->out ? weft_chan_send(node->out, &sum) : (intptr_t)sum;
 }
 
+/* The two forms in which no task can run in place, without stacks: what a tree of such size asks for. */
+struct stackless_node {
+    weft_frame frame;
+    int32_t next; /* child to await, or to hear of */
+    struct node node;
+    intptr_t rc, part, sum;
+    weft_task *tasks[WAYS];
+    struct stackless_node *children;
+    weft_chan *in;
+    int64_t received;
+};
+
+static struct stackless_node *split_stackless(struct stackless_node *node, weft_chan *out)
+{
+    struct stackless_node *children = calloc(WAYS, sizeof *children);
+    int64_t leaves = node->node.leaves / WAYS;
+    for (int i = 0; children && i < WAYS; i++)
+        children[i].node = (struct node){node->node.first + i * leaves, leaves, out};
+    return children;
+}
+
+static intptr_t stackless_yielding_node(void *arg)
+{
+    struct stackless_node *n = arg;
+    WEFT_BEGIN(n);
+    WEFT_AWAIT(n, n->rc, weft_async_yield());
+    if (n->node.leaves == 1)
+        return (intptr_t)n->node.first;
+    n->children = split_stackless(n, NULL);
+    if (!n->children)
+        return -ENOMEM;
+    for (int i = 0; i < WAYS; i++)
+        n->tasks[i] = weft_spawn_stackless(stackless_yielding_node, &n->children[i]);
+    for (n->next = WAYS - 1; n->next >= 0; n->next--) {
+        WEFT_AWAIT(n, n->rc, weft_async_await(n->tasks[n->next], &n->part));
+        n->sum += n->part;
+    }
+    free(n->children);
+    WEFT_END(n, n->sum);
+}
+
+static int go_node(int64_t first, int64_t leaves, weft_chan *out, weft_fn *fn)
+{
+    struct stackless_node *node = calloc(1, sizeof *node);
+    if (!node)
+        return -ENOMEM;
+    node->node = (struct node){first, leaves, out};
+    return weft_go_stackless(fn, node);
+}
+
+/* Nobody awaits it, so its structure is its own to free; the root's is not. */
+static intptr_t stackless_channel_node(void *arg)
+{
+    struct stackless_node *n = arg;
+    WEFT_BEGIN(n);
+    n->sum = n->node.first;
+    if (n->node.leaves > 1) {
+        n->in = weft_chan_new(sizeof n->received, WAYS);
+        if (!n->in)
+            return -ENOMEM;
+        for (int i = 0; i < WAYS; i++)
+            if (go_node(n->node.first + i * n->node.leaves / WAYS, n->node.leaves / WAYS, n->in,
+                        stackless_channel_node) < 0)
+                return -ENOMEM;
+        n->sum = 0;
+        for (n->next = 0; n->next < WAYS; n->next++) {
+            WEFT_AWAIT(n, n->rc, weft_async_recv(n->in, &n->received));
+            n->sum += (intptr_t)n->received;
+        }
+        weft_chan_free(n->in);
+    }
+    if (!n->node.out)
+        return n->sum;
+    n->received = n->sum;
+    WEFT_AWAIT(n, n->rc, weft_async_send(n->node.out, &n->received));
+    free(n);
+    WEFT_DONE(0);
+}
+
+static intptr_t stackless_root(void *fn)
+{
+    struct stackless_node root = {.node = {0, LEAVES, NULL}};
+    return weft_await(weft_spawn_stackless((weft_fn *)(uintptr_t)fn, &root));
+}
+
+static int stackless_skynet_on(weft_runtime *runtime, weft_fn *fn, double *ms)
+{
+    int64_t start = weft_now();
+    intptr_t sum = weft_runtime_run(runtime, stackless_root, (void *)(uintptr_t)fn);
+    *ms = (double)(weft_now() - start) / 1e6;
+    if (weft_is_error(sum))
+        return (int)sum;
+    return sum == (intptr_t)LEAVES * (LEAVES - 1) / 2 ? 0 : -EPROTO;
+}
+
 static int skynet_on(weft_runtime *runtime, weft_fn *fn, double *ms)
 {
     struct node root = {0, LEAVES, NULL};
@@ -351,6 +446,17 @@ static int skynet_channels(const struct setting *setting, struct sample *sample)
     double ms = 0;
     int error = skynet_on(setting->runtime, channel_node, &ms);
     add_metric(sample, "A8.chan", "ms", ms);
+    return error;
+}
+
+static int skynet_stackless(const struct setting *setting, struct sample *sample)
+{
+    double yielding = 0, channels = 0;
+    int error = stackless_skynet_on(setting->runtime, stackless_yielding_node, &yielding);
+    if (!error)
+        error = stackless_skynet_on(setting->runtime, stackless_channel_node, &channels);
+    add_part(sample, "A8", "yield.s", "ms", yielding);
+    add_part(sample, "A8", "chan.s", "ms", channels);
     return error;
 }
 
@@ -710,6 +816,7 @@ const struct workload scheduling_workloads[] = {
     {"A8.await", "skynet, a million leaves, awaited", skynet, FRESH},
     {"A8.yield", "skynet, every task yields first", skynet_yielding, FRESH | ONE_IN_QUICK},
     {"A8.chan", "skynet, a channel a level", skynet_channels, FRESH | ONE_IN_QUICK},
+    {"A8.s", "the last two with stackless tasks", skynet_stackless, FRESH | ONE_IN_QUICK},
     {"A9", "fib(30) without a cut-off", fib_30, 0},
     {"A10.queens", "12 queens", queens, 0},
     {"A10.matmul", "1024 × 1024 product by quadrants", matrices, 0},
