@@ -16,6 +16,8 @@
 #include "runtime/clock.h"
 #include "runtime/debug.h"
 #include "runtime/poller.h"
+#include "runtime/stackless.h"
+#include "runtime/waitable.h"
 
 /*
  * errno, looked up anew each time. The compiler may keep the address of errno over a call that resumes on another
@@ -291,36 +293,17 @@ int weft_close(int fd)
 
 /* ---- readiness for other libraries ---- */
 
-static int look(int fd, int events)
-{
-    struct pollfd one = {.fd = fd, .events = (short)events};
-    int n;
-
-    do
-        n = (int)result_of(poll(&one, 1, 0));
-    while (n == -EINTR);
-    if (n < 0)
-        return n;
-    return one.revents & POLLNVAL ? -EBADF : one.revents;
-}
-
-static uint32_t bits_of_poll(int events)
-{
-    return (events & (POLLIN | POLLRDNORM | POLLRDHUP) ? WEFT__FD_IN : 0) |
-           (events & (POLLOUT | POLLWRNORM) ? WEFT__FD_OUT : 0) | (events & POLLPRI ? WEFT__FD_PRI : 0);
-}
-
 int weft_poll(int fd, int events, int64_t timeout)
 {
     int64_t deadline = timeout == WEFT_FOREVER ? WEFT_FOREVER : weft__clock_after(timeout);
-    uint32_t bits = bits_of_poll(events);
+    uint32_t bits = weft__fd_bits(events);
     struct attempt attempt;
     int rc = begin(&attempt, fd, bits);
 
     while (rc == 0) {
         /* Somebody else reads and writes it, so what is remembered may be stale: ask, then wait for a change. */
         attempt.seen = weft__fd_ready(attempt.entry);
-        rc = look(fd, events);
+        rc = weft__fd_look(fd, events);
         if (rc != 0)
             return rc;
         if (timeout <= 0)
@@ -328,6 +311,121 @@ int weft_poll(int fd, int events, int64_t timeout)
         rc = weft__fd_wait(fd, attempt.entry, attempt.generation, bits, attempt.seen, deadline);
         if (rc == 1)
             return -ETIMEDOUT;
+    }
+    return rc;
+}
+
+/* ---- for stackless tasks ---- */
+
+/*
+ * The shape of their calls: unless a wait is pending, try; then wait, which mostly means to return WEFT_PENDING; when
+ * the wait is over, try again. Each call looks the descriptor up anew: what the wait needs is in the task's record.
+ */
+
+/* 0: try. Else why not. */
+static intptr_t before_step(struct attempt *attempt, weft_task *task)
+{
+    if (weft_cancelled())
+        return -ECANCELED;
+    if (weft__step_spent(task))
+        return WEFT_PENDING;
+    if (weft__fd_flags(attempt->entry) & WEFT__FD_CLOSING)
+        weft__fd_wait_while_closing(attempt->entry);
+    attempt->generation = atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed);
+    return weft__fd_flags(attempt->entry) & WEFT__FD_NONBLOCK
+               ? 0
+               : weft__fd_prepare(attempt->fd, attempt->entry, attempt->generation);
+}
+
+static int begin_in_step(void *request, struct weft__wait *wait)
+{
+    const struct attempt *attempt = request;
+
+    return weft__fd_begin(attempt->fd, attempt->entry, attempt->generation, attempt->bit, attempt->seen, wait);
+}
+
+static bool withdraw_in_step(void *request, struct weft__wait *wait)
+{
+    return weft__fd_withdraw(((struct attempt *)request)->entry, wait);
+}
+
+/* 0: it is over, try again. */
+static intptr_t wait_in_step(struct attempt *attempt, weft_task *task)
+{
+    static const struct weft__waitable waitable = {begin_in_step, withdraw_in_step};
+    intptr_t rc = weft__async_request(&waitable, attempt->entry, attempt, NULL, NULL, NULL);
+
+    return rc == 0 ? weft__fd_outcome(attempt->entry, &task->wait) : rc;
+}
+
+#define ATTEMPT_IN_STEP(number, direction, call, asked)                                             \
+    struct attempt attempt = {.fd = (number), .bit = (direction), .entry = weft__fd_entry(number)}; \
+    weft_task *task = weft__stepping();                                                             \
+    intptr_t rc = task == NULL ? -EPERM : attempt.entry == NULL ? -EBADF : 0;                       \
+                                                                                                    \
+    while (rc == 0) {                                                                               \
+        if (task->pending == NULL && (rc = before_step(&attempt, task)) != 0)                       \
+            break;                                                                                  \
+        if (task->pending == NULL && !weft__fd_known_idle(attempt.entry, attempt.bit)) {            \
+            ssize_t done;                                                                           \
+                                                                                                    \
+            attempt.seen = weft__fd_ready(attempt.entry);                                           \
+            done = (call);                                                                          \
+            if (done >= 0)                                                                          \
+                return moved(&attempt, done, (asked));                                              \
+            if (done == -EINTR)                                                                     \
+                continue;                                                                           \
+            if (done != -EAGAIN && done != -EWOULDBLOCK)                                            \
+                return done;                                                                        \
+            weft__fd_clear(attempt.entry, attempt.bit, attempt.seen);                               \
+        }                                                                                           \
+        attempt.seen = 0;                                                                           \
+        rc = wait_in_step(&attempt, task);                                                          \
+    }                                                                                               \
+    return rc
+
+intptr_t weft_async_read(int fd, void *buffer, size_t size)
+{
+    ATTEMPT_IN_STEP(fd, WEFT__FD_IN, result_of(read(fd, buffer, size)), size);
+}
+
+intptr_t weft_async_write(int fd, const void *buffer, size_t size)
+{
+    ATTEMPT_IN_STEP(fd, WEFT__FD_OUT, write_quietly(fd, buffer, size), size);
+}
+
+static intptr_t accept_in_step(int fd)
+{
+    ATTEMPT_IN_STEP(fd, WEFT__FD_IN, accept_once(fd, NULL, NULL), 0);
+}
+
+intptr_t weft_async_accept(int fd)
+{
+    intptr_t client = accept_in_step(fd);
+
+    if (client >= 0)
+        weft__fd_opened((int)client, WEFT__FD_NONBLOCK | (weft__fd_flags(weft__fd_entry(fd)) & WEFT__FD_STREAM));
+    return client;
+}
+
+/* Somebody else reads and writes it, so what is remembered may be stale: ask, then wait for a change. */
+intptr_t weft_async_poll(int fd, int events)
+{
+    struct attempt attempt = {.fd = fd, .bit = weft__fd_bits(events), .entry = weft__fd_entry(fd)};
+    weft_task *task = weft__stepping();
+    intptr_t rc = task == NULL ? -EPERM : attempt.entry == NULL ? -EBADF : 0;
+
+    while (rc == 0) {
+        if (task->pending == NULL) {
+            rc = before_step(&attempt, task);
+            if (rc != 0)
+                break;
+            attempt.seen = weft__fd_ready(attempt.entry);
+            rc = weft__fd_look(fd, events);
+            if (rc != 0)
+                break;
+        }
+        rc = wait_in_step(&attempt, task);
     }
     return rc;
 }

@@ -11,6 +11,7 @@
  * The chain that a setter detached is not marked; the field `generation` counts the sets (waiters.h,
  * weft__withdraw_counted).
  */
+#include "runtime/select.h"
 #include "runtime/waitable.h"
 
 #include <weft/stackless.h>
@@ -67,7 +68,7 @@ static bool withdraw(void *object, struct weft__wait *wait)
                                   NO_QUEUED_BIT);
 }
 
-static const struct weft__waitable waitable = {begin, withdraw};
+const struct weft__waitable weft__event_waitable = {begin, withdraw};
 
 int weft_event_wait(weft_event *event)
 {
@@ -76,10 +77,10 @@ int weft_event_wait(weft_event *event)
 
     if (rc < 0)
         return rc;
-    return weft_event_is_set(event) ? 0 : weft__wait_for(&waitable, event, &wait);
+    return weft_event_is_set(event) ? 0 : weft__wait_for(&weft__event_waitable, event, &wait);
 }
 
 intptr_t weft_async_event(weft_event *event)
 {
-    return weft__async(&waitable, event, NULL, NULL, NULL);
+    return weft__async(&weft__event_waitable, event, NULL, NULL, NULL);
 }

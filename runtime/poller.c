@@ -4,11 +4,15 @@
  * Why no wake-up is lost: a waiter puts itself into the entry's list under the entry's lock, after looking at
  * `ready` under the same lock; an event sets `ready` and empties the list under that lock. A descriptor is added
  * to epoll once; adding reports what is ready at that moment, so nothing that came before is missed.
+ *
+ * Waits are settled under the entry's lock, and entries never go away. So after weft__fd_withdraw nobody touches the
+ * wait, however it went: nothing has to be waited out, as it has with other objects (waiters.h).
  */
 #include "runtime/poller.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -20,6 +24,7 @@
 #include <unistd.h>
 
 #include "runtime/clock.h"
+#include "runtime/waitable.h"
 #include "runtime/worker.h"
 
 enum {
@@ -312,6 +317,27 @@ int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation)
     return current ? 0 : -EBADF; /* closed meanwhile: the number may be another's now */
 }
 
+/* ---- asking ---- */
+
+int weft__fd_look(int fd, int events)
+{
+    struct pollfd one = {.fd = fd, .events = (short)events};
+    int n;
+
+    do
+        n = poll(&one, 1, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    return one.revents & POLLNVAL ? -EBADF : one.revents;
+}
+
+uint32_t weft__fd_bits(int events)
+{
+    return (events & (POLLIN | POLLRDNORM | POLLRDHUP) ? WEFT__FD_IN : 0) |
+           (events & (POLLOUT | POLLWRNORM) ? WEFT__FD_OUT : 0) | (events & POLLPRI ? WEFT__FD_PRI : 0);
+}
+
 /* ---- waiting ---- */
 
 static int epoll_change(int operation, struct weft__worker *worker, int fd, uint32_t generation)
@@ -398,15 +424,21 @@ static bool books_registration(struct weft__fd *entry, struct weft__worker *work
     return true;
 }
 
-static int withdraw(struct weft__fd *entry, struct weft__wait *wait, int rc)
+bool weft__fd_withdraw(struct weft__fd *entry, struct weft__wait *wait)
 {
+    bool queued;
+
     weft__lock_enter(&entry->lock);
-    if (weft__outcome_of(wait) == WEFT__WAITING)
+    queued = weft__outcome_of(wait) == WEFT__WAITING;
+    if (queued)
         unlink_wait(entry, wait);
-    else
-        rc = 0;
     weft__lock_leave(&entry->lock);
-    return rc;
+    return queued;
+}
+
+int weft__fd_outcome(const struct weft__fd *entry, const struct weft__wait *wait)
+{
+    return weft__outcome_of(wait) == WEFT__CLOSED && !(weft__fd_flags(entry) & WEFT__FD_ALWAYS) ? -EBADF : 0;
 }
 
 void weft__fd_wait_while_closing(const struct weft__fd *entry)
@@ -415,20 +447,17 @@ void weft__fd_wait_while_closing(const struct weft__fd *entry)
         sched_yield();
 }
 
-int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
-                  int64_t deadline)
+int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
+                   struct weft__wait *wait)
 {
-    struct weft__wait wait = {.task = weft__coroutine_self(), .kind = bits | WEFT__FD_HUP};
     struct weft__worker *worker, *from;
     uint32_t ready;
     bool registers;
-    int rc;
+    int rc = weft__fd_prepare(fd, entry, generation);
 
-    if (!wait.task)
-        return -EPERM;
-    rc = weft__fd_prepare(fd, entry, generation);
     if (rc < 0)
         return rc;
+    wait->kind = bits | WEFT__FD_HUP;
     worker = weft__driver()->worker;
 
     weft__lock_enter(&entry->lock);
@@ -438,26 +467,38 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
     }
     registers = books_registration(entry, worker, &from);
     ready = weft__fd_ready(entry);
-    if (!registers && (ready & (bits | WEFT__FD_HUP)) && ready != seen) {
+    if (!registers && (ready & wait->kind) && ready != seen) {
         weft__lock_leave(&entry->lock);
         return 0;
     }
-    link_wait(entry, &wait);
+    link_wait(entry, wait);
     weft__lock_leave(&entry->lock);
 
     if (registers) {
         rc = from ? move(fd, entry, generation, from, worker) : add_to_epoll(fd, entry, generation, worker);
         if (rc < 0) {
-            withdraw(entry, &wait, rc);
+            weft__fd_withdraw(entry, wait);
             return rc;
         }
     }
+    return WEFT__BEGUN;
+}
+
+int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
+                  int64_t deadline)
+{
+    struct weft__wait wait = {.task = weft__coroutine_self()};
+    int rc;
+
+    if (!wait.task)
+        return -EPERM;
+    rc = weft__fd_begin(fd, entry, generation, bits, seen, &wait);
+    if (rc != WEFT__BEGUN)
+        return rc;
     rc = weft__wait_deadline(&wait, deadline);
-    if (rc != 0)
-        rc = withdraw(entry, &wait, rc);
-    if (rc == 0 && weft__outcome_of(&wait) == WEFT__CLOSED && !(weft__fd_flags(entry) & WEFT__FD_ALWAYS))
-        return -EBADF;
-    return rc;
+    if (rc != 0 && weft__fd_withdraw(entry, &wait))
+        return rc;
+    return weft__fd_outcome(entry, &wait);
 }
 
 /* ---- closing ---- */

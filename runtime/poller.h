@@ -92,6 +92,24 @@ void weft__fd_opened(int fd, uint32_t flags);
 int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
                   int64_t deadline);
 
+/*
+ * The two halves of weft__fd_wait, for who waits for other things besides: put *wait, whose task is set, into the list
+ * and return WEFT__BEGUN, or return as weft__fd_wait; and take it out again. False: it was settled, and is not
+ * touched any more. A task, which may have moved to another worker in between.
+ */
+int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
+                   struct weft__wait *wait);
+bool weft__fd_withdraw(struct weft__fd *entry, struct weft__wait *wait);
+
+/* What weft__fd_wait returns after this wait was settled: 0 or -EBADF. */
+int weft__fd_outcome(const struct weft__fd *entry, const struct weft__wait *wait);
+
+/* Which of poll(2)'s events hold now; 0, or -errno (-EBADF). Makes the system call. */
+int weft__fd_look(int fd, int events);
+
+/* The readiness bits that poll(2)'s events are about. */
+uint32_t weft__fd_bits(int events);
+
 /* Make sure that it is non-blocking, and learn what it is. 0 or -errno. */
 int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation);
 

@@ -81,7 +81,7 @@ void weft__step_done(weft_task *task)
 
 /* ---- waiting for an object ---- */
 
-static int begin(weft_task *task, const struct weft__waitable *how, void *object, void *slot)
+static int begin(weft_task *task, const struct weft__waitable *how, const void *object, void *request, void *slot)
 {
     int64_t deadline;
     int rc = weft__interrupt_stackless(task, &deadline);
@@ -92,12 +92,12 @@ static int begin(weft_task *task, const struct weft__waitable *how, void *object
     atomic_store_explicit(&task->wait.outcome, WEFT__WAITING, memory_order_relaxed);
     task->wait.kind = WEFT__QUEUED;
     task->wait.slot = slot;
-    rc = how->begin(object, &task->wait);
+    rc = how->begin(request, &task->wait);
     if (rc != WEFT__BEGUN)
         return rc;
     task->pending = object;
     rc = weft__step_arm(task, deadline);
-    if (rc < 0 && how->withdraw(object, &task->wait)) {
+    if (rc < 0 && how->withdraw(request, &task->wait)) {
         task->pending = NULL;
         return rc;
     }
@@ -105,7 +105,7 @@ static int begin(weft_task *task, const struct weft__waitable *how, void *object
 }
 
 /* It was resumed. */
-static int go_on(weft_task *task, const struct weft__waitable *how, void *object)
+static int go_on(weft_task *task, const struct weft__waitable *how, void *request)
 {
     int64_t deadline;
     int rc;
@@ -114,14 +114,14 @@ static int go_on(weft_task *task, const struct weft__waitable *how, void *object
         return 0;
     rc = weft__interrupt_stackless(task, &deadline);
     if (rc < 0)
-        return how->withdraw(object, &task->wait) ? rc : WEFT__BEGUN;
+        return how->withdraw(request, &task->wait) ? rc : WEFT__BEGUN;
     if (task->flags & WEFT__FLAG_TIMER)
         weft__step_arm(task, deadline);
     return WEFT__BEGUN;
 }
 
-intptr_t weft__async(const struct weft__waitable *how, void *object, void *slot, enum weft__outcome *outcome,
-                     void **slot_after)
+intptr_t weft__async_request(const struct weft__waitable *how, const void *object, void *request, void *slot,
+                             enum weft__outcome *outcome, void **slot_after)
 {
     weft_task *task = weft__stepping();
     int rc;
@@ -131,11 +131,11 @@ intptr_t weft__async(const struct weft__waitable *how, void *object, void *slot,
     if (task->pending == NULL) {
         if (weft__step_spent(task))
             return WEFT_PENDING;
-        rc = begin(task, how, object, slot);
+        rc = begin(task, how, object, request, slot);
         if (rc == WEFT__BEGUN)
             return WEFT_PENDING;
     } else if (task->pending == object) {
-        rc = go_on(task, how, object);
+        rc = go_on(task, how, request);
         if (rc == WEFT__BEGUN)
             return WEFT_PENDING;
         weft__step_done(task);
@@ -147,6 +147,12 @@ intptr_t weft__async(const struct weft__waitable *how, void *object, void *slot,
     if (slot_after != NULL)
         *slot_after = task->wait.slot;
     return rc;
+}
+
+intptr_t weft__async(const struct weft__waitable *how, void *object, void *slot, enum weft__outcome *outcome,
+                     void **slot_after)
+{
+    return weft__async_request(how, object, object, slot, outcome, slot_after);
 }
 
 /* ---- waiting for nothing ---- */

@@ -61,6 +61,10 @@ static inline __attribute__((always_inline)) int weft__wait_for(const struct wef
 intptr_t weft__async(const struct weft__waitable *how, void *object, void *slot, enum weft__outcome *outcome,
                      void **slot_after);
 
+/* The same where begin and withdraw need more than the object, in *request; `object` is what the calls have in common. */
+intptr_t weft__async_request(const struct weft__waitable *how, const void *object, void *request, void *slot,
+                             enum weft__outcome *outcome, void **slot_after);
+
 /* As weft_spawn_stackless, but fn is called at least once, even if the task is cancelled before. In task.c. */
 weft_task *weft__spawn_stackless_always(weft_fn *fn, void *arg);
 
