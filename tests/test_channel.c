@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -470,6 +471,237 @@ static void deadlines_and_cancellation_end_a_call_without_effect(void **state)
     assert_int_equal(run_on(1, deadlines_and_cancelled_callers), 0);
 }
 
+/* ---- several at once ---- */
+
+enum { MANY = 700 };
+
+static void count_from(int *numbers, int n, int first)
+{
+    for (int i = 0; i < n; i++)
+        numbers[i] = first + i;
+}
+
+static void must_count_from(const int *numbers, ssize_t n, int first)
+{
+    for (ssize_t i = 0; i < n; i++)
+        must(numbers[i] == first + (int)i);
+}
+
+static void many_elements_go_through_in_order(void **state)
+{
+    const size_t capacities[] = {MANY, 1000, WEFT_CHAN_UNBOUNDED};
+    int in[MANY], out[MANY + 1];
+
+    (void)state;
+    count_from(in, MANY, 0);
+    for (int c = 0; c < 3; c++) {
+        weft_chan *chan = weft_chan_new(sizeof(int), capacities[c]);
+
+        assert_non_null(chan);
+        assert_int_equal(weft_chan_send_many(chan, in, 0), 0);
+        assert_int_equal(weft_chan_recv_many(chan, out, 0), -EINVAL);
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(weft_chan_send_many(chan, in, MANY), MANY);
+            assert_int_equal(weft_chan_len(chan), MANY);
+            assert_int_equal(weft_chan_recv_many(chan, out, 100), 100);
+            must_count_from(out, 100, 0);
+            assert_int_equal(weft_chan_recv_many(chan, out, MANY + 1), MANY - 100);
+            must_count_from(out, MANY - 100, 100);
+        }
+        assert_int_equal(weft_chan_send_many(chan, in, 2), 2);
+        assert_int_equal(weft_chan_close(chan), 0);
+        assert_int_equal(weft_chan_send_many(chan, in, 2), -EPIPE);
+        assert_int_equal(weft_chan_recv_many(chan, out, 3), 2);
+        assert_int_equal(weft_chan_recv_many(chan, out, 3), -EPIPE);
+        weft_chan_free(chan);
+    }
+}
+
+static void a_batch_without_size_is_counted(void **state)
+{
+    weft_chan *chan = weft_chan_new(0, 5);
+    char nothing;
+
+    (void)state;
+    assert_non_null(chan);
+    assert_int_equal(weft_chan_send_many(chan, &nothing, 5), 5);
+    assert_int_equal(weft_chan_recv_many(chan, &nothing, 3), 3);
+    assert_int_equal(weft_chan_recv_many(chan, &nothing, 3), 2);
+    weft_chan_free(chan);
+}
+
+static intptr_t send_five(void *arg)
+{
+    int numbers[5];
+
+    count_from(numbers, 5, (int)(intptr_t)arg);
+    return weft_chan_send_many(shared, numbers, 5);
+}
+
+static intptr_t recv_three(void *arg)
+{
+    int numbers[3] = {-1, -1, -1};
+    ssize_t n = weft_chan_recv_many(shared, numbers, 3);
+
+    (void)arg;
+    must(n < 0 || numbers[n - 1] == numbers[0] + (int)n - 1);
+    return n < 0 ? n : numbers[0] * 10 + n;
+}
+
+static intptr_t batches_and_waiters(void *arg)
+{
+    weft_task *tasks[3];
+    int numbers[8];
+
+    (void)arg;
+    /* One batch serves all who wait, and leaves the rest. */
+    begin_with(2);
+    spawn_waiting(tasks, 3, recv_value);
+    count_from(numbers, 8, 0);
+    must(weft_chan_send_many(shared, numbers, 5) == 5);
+    must(weft_chan_len(shared) == 2);
+    for (int i = 0; i < 3; i++)
+        must(weft_await(tasks[i]) == i);
+    must(take() == 3 && take() == 4);
+
+    /* Receiving several lets as many senders in, and takes what they bring. */
+    put(0);
+    put(1);
+    spawn_waiting(tasks, 3, send_arg);
+    must(weft_chan_recv_many(shared, numbers, 4) == 4);
+    must(numbers[0] == 0 && numbers[1] == 1 && numbers[2] == 100 && numbers[3] == 101);
+    must(weft_chan_len(shared) == 1 && take() == 102);
+    for (int i = 0; i < 3; i++)
+        must(weft_await(tasks[i]) == 0);
+
+    /* It waits for the first, and takes what has come when it runs. */
+    spawn_waiting(tasks, 1, recv_three);
+    put(5);
+    put(6);
+    must(weft_await(tasks[0]) == 52);
+    weft_chan_free(shared);
+
+    /* A rendezvous of batches goes one by one. */
+    begin_with(0);
+    spawn_waiting(tasks, 1, send_five);
+    for (int i = 0; i < 5; i++)
+        must(take() == 100 + i);
+    must(weft_await(tasks[0]) == 5);
+    weft_chan_free(shared);
+    return 0;
+}
+
+static void a_batch_serves_as_many_waiters(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, batches_and_waiters), 0);
+}
+
+static intptr_t ended_batches(void *arg)
+{
+    weft_task *task;
+    int numbers[4];
+
+    (void)arg;
+    for (int variant = 0; variant < 4; variant++) {
+        bool begun = variant % 2;
+
+        begin_with(2);
+        if (!begun) {
+            put(0);
+            put(1);
+        }
+        spawn_waiting(&task, 1, send_five);
+        must(variant < 2 ? weft_cancel(task) == 1 : weft_chan_close(shared) == 0);
+        must(weft_await(task) == (begun ? 2 : variant < 2 ? -ECANCELED : -EPIPE));
+        must(weft_chan_recv_many(shared, numbers, 4) == 2);
+        must(numbers[0] == (begun ? 100 : 0));
+        must(weft_chan_try_recv(shared, numbers) == (variant < 2 ? -EAGAIN : -EPIPE));
+        weft_chan_free(shared);
+    }
+    begin_with(2);
+    spawn_waiting(&task, 1, recv_three);
+    must(weft_cancel(task) == 1);
+    must(weft_await(task) == -ECANCELED);
+    spawn_waiting(&task, 1, recv_three);
+    must(weft_chan_close(shared) == 0);
+    must(weft_await(task) == -EPIPE);
+    weft_chan_free(shared);
+    return 0;
+}
+
+static void a_batch_that_ends_early_says_how_many_were_sent(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, ended_batches), 0);
+}
+
+enum { SENDERS = 3, BATCHES = 300 };
+
+static intptr_t send_batches(void *arg)
+{
+    int numbers[37];
+
+    for (int batch = 0; batch < BATCHES; batch++) {
+        int n = 1 + batch % 37;
+
+        for (int i = 0; i < n; i++)
+            numbers[i] = 1 + (int)(intptr_t)arg;
+        must(weft_chan_send_many(shared, numbers, (size_t)n) == n);
+    }
+    return 0;
+}
+
+static intptr_t recv_batches(void *arg)
+{
+    int numbers[50];
+    intptr_t sum = 0;
+    ssize_t n;
+
+    while ((n = weft_chan_recv_many(shared, numbers, 1 + (size_t)(intptr_t)arg * 24)) > 0)
+        for (ssize_t i = 0; i < n; i++)
+            sum += numbers[i];
+    must(n == -EPIPE);
+    return sum;
+}
+
+static intptr_t crowded_batches(void *arg)
+{
+    const size_t capacities[] = {0, 1, 20, WEFT_CHAN_UNBOUNDED};
+    intptr_t sent = 0;
+
+    (void)arg;
+    for (int batch = 0; batch < BATCHES; batch++)
+        sent += (1 + batch % 37) * (SENDERS * (SENDERS + 1) / 2);
+    for (int c = 0; c < 4; c++) {
+        weft_task *senders[SENDERS], *receivers[3];
+        intptr_t received = 0;
+
+        begin_with(capacities[c]);
+        for (int i = 0; i < 3; i++)
+            must((receivers[i] = weft_spawn(recv_batches, (void *)(intptr_t)i)) != NULL);
+        for (int i = 0; i < SENDERS; i++)
+            must((senders[i] = weft_spawn(send_batches, (void *)(intptr_t)i)) != NULL);
+        for (int i = 0; i < SENDERS; i++)
+            must(weft_await(senders[i]) == 0);
+        must(weft_chan_close(shared) == 0);
+        for (int i = 0; i < 3; i++)
+            received += weft_await(receivers[i]);
+        must(received == sent);
+        weft_chan_free(shared);
+    }
+    return 0;
+}
+
+static void batches_lose_and_double_nothing(void **state)
+{
+    const uint32_t workers[] = {1, 2, 8};
+
+    (void)state;
+    for (int w = 0; w < 3; w++)
+        assert_int_equal(run_on(workers[w], crowded_batches), 0);
+}
+
 /* ---- tasks and threads ---- */
 
 enum { ROUNDS = 3000 };
@@ -577,6 +809,11 @@ int main(void)
         cmocka_unit_test(nothing_is_lost_when_a_waiter_is_cancelled_at_the_grant),
         cmocka_unit_test(a_waiter_cancelled_at_the_close_hears_of_the_close),
         cmocka_unit_test(deadlines_and_cancellation_end_a_call_without_effect),
+        cmocka_unit_test(many_elements_go_through_in_order),
+        cmocka_unit_test(a_batch_without_size_is_counted),
+        cmocka_unit_test(a_batch_serves_as_many_waiters),
+        cmocka_unit_test(a_batch_that_ends_early_says_how_many_were_sent),
+        cmocka_unit_test(batches_lose_and_double_nothing),
         cmocka_unit_test(a_task_talks_to_a_thread),
         cmocka_unit_test(the_receiver_of_the_last_element_may_free_the_channel),
     };

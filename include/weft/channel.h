@@ -52,8 +52,8 @@ WEFT_API int weft_chan_close(weft_chan *chan);
 WEFT_API ssize_t weft_chan_send_many(weft_chan *chan, const void *elems, size_t count);
 
 /*
- * Receive what is there, at least one element (waiting for it) and at most `most` (not 0). Returns how many, or as
- * weft_chan_recv. Any thread; suspension point.
+ * Receive what is there, at least one element (waiting for it) and at most `most`. Returns how many, or as
+ * weft_chan_recv; -EINVAL if `most` is 0. Any thread; suspension point.
  */
 WEFT_API ssize_t weft_chan_recv_many(weft_chan *chan, void *elems, size_t most);
 

@@ -7,7 +7,7 @@ set -u
 
 usage() {
     echo "usage: ${0##*/} [--help]"
-    echo "Checks the models of park/ready/cancel and of sleep/wake, and that their mutations fail."
+    echo "Checks the models of park/ready/cancel, of sleep/wake and of select, and that their mutations fail."
 }
 
 case ${1-} in
@@ -35,6 +35,10 @@ complete idle MIXED
 complete idle STALE
 complete park IN_PLACE
 complete park ON_ITS_OWN
+complete select CANCELLED
+complete select THREE
+complete select CROSSED
+complete select SAME
 
 deadlock park IN_PLACE MUTATION_NO_WAIT_FENCE
 deadlock park ON_ITS_OWN MUTATION_NO_START_FENCE
@@ -58,6 +62,14 @@ deadlock idle PRODUCERS MUTATION_NO_RETRY_FENCE
 deadlock idle LOCAL MUTATION_BIT_BEFORE_STATE
 assertion idle PRODUCERS MUTATION_WAKE_WITHOUT_CLAIM
 deadlock idle STALE MUTATION_EDGE_SWALLOWED
+
+assertion select THREE MUTATION_NO_CLAIM
+assertion select THREE MUTATION_ONE_BY_ONE
+deadlock select CROSSED MUTATION_UNORDERED
+assertion select CROSSED MUTATION_NO_RECHECK
+assertion select THREE MUTATION_NO_WITHDRAWAL
+assertion select CANCELLED MUTATION_CANCEL_UNCLAIMED
+assertion select CANCELLED MUTATION_NO_WAIT_OUT
 END
 
 # What a finished run says: complete, deadlock, assertion, or broken (truncated, out of memory, not even compiled).
@@ -100,7 +112,7 @@ check() {
     states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' out)
     word=ok
     [ "$got" = "$expected" ] || word=FAILED
-    printf '%-6s %-4s %-42s %s (%s states)\n' "$word" "$model" "$*" "$got" "${states:-no}"
+    printf '%-6s %-6s %-42s %s (%s states)\n' "$word" "$model" "$*" "$got" "${states:-no}"
     [ "$word" = ok ] || { echo "       expected $expected; the end of the output:"; tail -n 12 out; }
 }
 
