@@ -97,6 +97,16 @@ bool weft__child_claim(weft_task *child);
 /* 0, or what interrupted the caller meanwhile (it was passed on to the child): -ECANCELED, -ETIMEDOUT. */
 int weft__child_run(weft_task *child);
 
+/*
+ * The body of a group: a scope of the task that began the group, from then until it waits for the group. Cancelled by a
+ * failing child, on any thread while the task cannot have left the wait: from then on the task's waits in it are
+ * -ECANCELED.
+ */
+enum { WEFT__BODY_CANCELLED = 2 }; /* in weft_timeout.passed */
+void weft__body_begin(weft_task *task, weft_timeout *body);
+void weft__body_end(weft_task *task, weft_timeout *body);
+void weft__body_cancel(weft_task *task, weft_timeout *body);
+
 /* The earliest deadline that can end a wait of the calling coroutine's innermost task, or WEFT_FOREVER. */
 int64_t weft__deadline(const weft_task *root);
 

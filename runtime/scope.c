@@ -45,6 +45,15 @@ static weft_timeout *earliest_scope(const weft_task *task)
     return earliest;
 }
 
+/* Has a child of a group failed whose body this is? */
+static bool is_failed_body(const weft_task *task)
+{
+    for (weft_timeout *scope = task->scopes; holds(scope, task); scope = scope->outer)
+        if (__atomic_load_n(&scope->passed, __ATOMIC_RELAXED) & WEFT__BODY_CANCELLED)
+            return true;
+    return false;
+}
+
 /* Is this task, by itself, cancelled or late? */
 static int reason_to_end(weft_task *task)
 {
@@ -54,6 +63,8 @@ static int reason_to_end(weft_task *task)
         return -ECANCELED;
     if (!(task->flags & WEFT__FLAG_SCOPES))
         return 0;
+    if (is_failed_body(task))
+        return -ECANCELED;
     scope = earliest_scope(task);
     if (!scope || scope->deadline == WEFT_FOREVER || scope->deadline > weft__clock_now())
         return 0;
@@ -166,6 +177,39 @@ int weft__suspend_check(void)
     if (__builtin_expect(++driver->calls >= CALLS_A_TURN, 0))
         driver = spend_turn(driver);
     return weft__check_cancelled(driver, driver->coroutine->current);
+}
+
+/* ---- bodies of groups ---- */
+
+void weft__body_begin(weft_task *task, weft_timeout *body)
+{
+    *body = (weft_timeout){.outer = task->scopes, .deadline = WEFT_FOREVER, .mask = task->mask};
+    task->scopes = body;
+    task->flags |= WEFT__FLAG_SCOPES;
+}
+
+void weft__body_end(weft_task *task, weft_timeout *body)
+{
+    weft_timeout **link = &task->scopes;
+
+    while (*link && *link != body)
+        link = &(*link)->outer;
+    if (*link)
+        *link = body->outer;
+    if (!task->scopes)
+        task->flags &= (uint16_t)~WEFT__FLAG_SCOPES;
+}
+
+void weft__body_cancel(weft_task *task, weft_timeout *body)
+{
+    weft_task *root;
+
+    /* As weft_cancel: either this thread sees which coroutine runs the task, or the task sees the bit when it waits. */
+    __atomic_fetch_or(&body->passed, WEFT__BODY_CANCELLED, __ATOMIC_SEQ_CST);
+    atomic_thread_fence(memory_order_seq_cst);
+    root = atomic_load_explicit(&task->root, memory_order_relaxed);
+    if (root)
+        weft__ready(root);
 }
 
 /* ---- scopes ---- */

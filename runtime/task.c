@@ -591,7 +591,7 @@ int weft__ends_watch(weft_task *task, struct weft__ends *ends)
     if (!atomic_compare_exchange_strong_explicit(&task->waiter, &owner, tagged(ends), memory_order_relaxed,
                                                  memory_order_relaxed))
         return owner == tagged(ends) ? WEFT__ENDS_MINE : -EBUSY;
-    return weft__state_await(&task->state) ? WEFT__ENDS_OVER : WEFT__ENDS_TOLD;
+    return weft__state_watch(&task->state) ? WEFT__ENDS_OVER : WEFT__ENDS_TOLD;
 }
 
 /* Nobody else's watcher lies where `ends` does, as long as that lives. */
@@ -605,7 +605,7 @@ enum weft__unwatched weft__ends_unwatch(weft_task *task, struct weft__ends *ends
     if (!belongs_to(task, ends))
         return WEFT__NOT_MINE;
     /* The waiter of one that has ended may just be read. */
-    if (!weft__state_unawait(&task->state))
+    if (!weft__state_unwatch(&task->state))
         return WEFT__HAS_ENDED;
     atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed);
     return WEFT__UNDONE;

@@ -37,6 +37,8 @@ enum {
     WEFT__STACKLESS = 1u << 8, /* steps instead of a coroutine */
     WEFT__PINNED = 1u << 9,    /* stays on its worker */
     WEFT__CHILD = 1u << 10,    /* a watcher sees its failures (ends.h) */
+
+    WEFT__WATCHED = 1u << 11, /* with AWAITED: `waiter` is a watcher (ends.h), which may give up */
 };
 
 /* What to do with a task that was made ready. */
@@ -97,8 +99,10 @@ enum weft__end_action {
 };
 
 /*
- * The result must be stored before. `field` is the task's waiter, *waiter what was found there. It is read before DONE
- * is set: from then on the awaiter, which may be awake for some other reason, may free the record.
+ * The result must be stored before. `field` is the task's waiter, *waiter what was found there. An awaiter is read
+ * before DONE is set: from then on it may free the record, since it may be awake for some other reason. It stays
+ * until then. A watcher is read afterwards: until then it may give up, and another one may come, with the same bits; from
+ * then on it stays, and keeps the record, until it was told.
  */
 static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(weft_task *) *field,
                                                     weft_task **waiter)
@@ -106,13 +110,13 @@ static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(
     /* acquire: the waiter, stored before AWAITED was set */
     uint32_t old = atomic_load_explicit(state, memory_order_acquire);
 
-    *waiter = NULL;
     do {
-        if (old & WEFT__AWAITED)
-            *waiter = atomic_load_explicit(field, memory_order_relaxed);
+        *waiter = (old & WEFT__AWAITED) ? atomic_load_explicit(field, memory_order_relaxed) : NULL;
         /* release: the result; pairs with the acquire in weft__state_is_done, _await and _detach */
     } while (!atomic_compare_exchange_weak_explicit(state, &old, old | WEFT__DONE, memory_order_acq_rel,
                                                     memory_order_acquire));
+    if (old & WEFT__WATCHED)
+        *waiter = atomic_load_explicit(field, memory_order_relaxed);
     if (old & WEFT__NO_HANDLE)
         return WEFT__END_FREE;
     return (old & WEFT__AWAITED) ? WEFT__END_WAKE : WEFT__END_KEEP;
@@ -123,6 +127,12 @@ static inline bool weft__state_await(weft__state *state)
 {
     /* release: `waiter`; acquire: the result. Both pair with weft__state_end */
     return atomic_fetch_or_explicit(state, WEFT__AWAITED, memory_order_acq_rel) & WEFT__DONE;
+}
+
+/* The same for a watcher. */
+static inline bool weft__state_watch(weft__state *state)
+{
+    return atomic_fetch_or_explicit(state, WEFT__AWAITED | WEFT__WATCHED, memory_order_acq_rel) & WEFT__DONE;
 }
 
 static inline bool weft__state_is_done(const weft__state *state)
@@ -150,8 +160,8 @@ static inline bool weft__state_cancel(weft__state *state)
     return !(old & WEFT__DONE);
 }
 
-/* Nobody waits for it any more. True: done. False: it had ended, and the waiter was told, or is about to be. */
-static inline bool weft__state_unawait(weft__state *state)
+/* Its watcher gives up. True: done. False: it had ended, and the waiter was told, or is about to be. */
+static inline bool weft__state_unwatch(weft__state *state)
 {
     /* acquire: the result; pairs with weft__state_end */
     uint32_t old = atomic_load_explicit(state, memory_order_acquire);
@@ -160,7 +170,7 @@ static inline bool weft__state_unawait(weft__state *state)
         if (old & WEFT__DONE)
             return false;
         /* Relaxed: the end, if it comes, finds no AWAITED and leaves the waiter alone. */
-    } while (!atomic_compare_exchange_weak_explicit(state, &old, old & ~(uint32_t)WEFT__AWAITED,
+    } while (!atomic_compare_exchange_weak_explicit(state, &old, old & ~(uint32_t)(WEFT__AWAITED | WEFT__WATCHED),
                                                     memory_order_acquire, memory_order_acquire));
     return true;
 }

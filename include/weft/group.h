@@ -7,7 +7,8 @@
  *     intptr_t first_error = weft_group_wait(&g);
  *
  * The first child that fails cancels the others; weft_group_wait waits for all of them and returns that first
- * failure. A child that ends with -ECANCELED because it was cancelled is not a failure.
+ * failure. A child that ends with -ECANCELED because it was cancelled is not a failure. The body, which is what the
+ * task that began the group does before it waits, is cancelled by a failing child, too: its waits return -ECANCELED.
  */
 #ifndef WEFT_GROUP_H
 #define WEFT_GROUP_H
@@ -38,19 +39,21 @@ typedef struct weft_group {
     weft_task *not_run, *not_cancelled;
     void *waiter;
     weft_runtime *runtime;
-    weft_timeout deadline;
+    weft_task *owner;
+    weft_timeout deadline, body;
     weft_group_failure failures[WEFT_GROUP_FAILURES];
 } weft_group;
 
 /*
- * Begin a group. Its children inherit the deadlines that hold for the caller here. Every group that has begun must
- * be waited for. 0, or -EPERM outside a task. Not a suspension point.
+ * Begin a group. Its children inherit the earliest deadline of the caller's scopes, as it is here. Every group that has
+ * begun must be waited for. From here to weft_group_wait the group is a scope of the calling task (see <weft/scope.h>):
+ * once a child has failed, the task's waits in it return -ECANCELED. 0, or -EPERM outside a task. Not a suspension point.
  */
 WEFT_API int weft_group_begin(weft_group *group);
 
 /*
  * Spawn a child; a child may spawn siblings. 0; -ENOMEM; -ECANCELED once a child has failed or the group was cancelled,
- * -ESHUTDOWN once it has ended; -EPERM outside a task. Task; not a suspension point.
+ * -ESHUTDOWN once it has ended; -EPERM outside a task of the group's runtime. Task; not a suspension point.
  */
 WEFT_API int weft_group_spawn(weft_group *group, weft_fn *fn, void *arg);
 WEFT_API int weft_group_spawn_with(weft_group *group, const weft_spawn_options *options, weft_fn *fn, void *arg);
@@ -58,7 +61,7 @@ WEFT_API int weft_group_spawn_with(weft_group *group, const weft_spawn_options *
 /*
  * Wait until all children have ended. If the caller is cancelled or a deadline passes, the children are cancelled and
  * waited for. Returns the first failure of a child; else -ECANCELED or -ETIMEDOUT if the caller was interrupted; else
- * 0. For the task that began the group, once; suspension point.
+ * 0. For the task that began the group (-EPERM for others), once; suspension point.
  */
 WEFT_API intptr_t weft_group_wait(weft_group *group);
 
@@ -81,7 +84,8 @@ WEFT_API size_t weft_group_live(const weft_group *group);
  * same handle may be there twice. Returns 0 when all have succeeded. The first failure, in order of time, is
  * returned at once: the others go on, detached, unheard; their places in results[] are -EINPROGRESS.
  * If the caller is interrupted, all tasks are cancelled and waited for: -ECANCELED or -ETIMEDOUT. A NULL handle counts
- * as a task that failed with -ENOMEM (it could not be spawned). -EBUSY if somebody awaits one of them: nothing is done.
+ * as a task that failed with -ENOMEM (it could not be spawned). -EBUSY if somebody awaits one of them, -EDEADLK if one is the
+ * caller, -EINVAL for no array, -EPERM in a stackless task: nothing is done then.
  * Task, or a thread outside the runtime; suspension point.
  */
 WEFT_API intptr_t weft_gather(weft_task **tasks, size_t count, intptr_t *results);
