@@ -36,17 +36,22 @@ void weft__queue_ready(weft_task *task, void *worker)
 void weft__drain_inbox(struct weft__worker *from, struct weft__worker *to)
 {
     weft_task *task = weft__inbox_take(&from->inbox);
+    bool returned = false;
 
     while (task) {
         weft_task *next = task->next;
 
-        /* Back into the box, quietly: its worker will look there by itself. */
-        if (__builtin_expect(weft__is_pinned(task), 0) && from != to)
+        if (__builtin_expect(weft__is_pinned(task), 0) && from != to) {
             weft__inbox_push(&from->inbox, task);
-        else
+            returned = true;
+        } else {
             weft__queue_push(&to->queue, task, to);
+        }
         task = next;
     }
+    /* Back in the box; meanwhile its worker may have found that empty and gone to sleep. */
+    if (__builtin_expect(returned, 0))
+        weft__notify(from);
 }
 
 void weft__expire(struct weft__driver *driver, struct weft__worker *to, struct weft__timers *timers, int64_t now)
