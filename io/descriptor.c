@@ -104,7 +104,9 @@ static int failed(struct attempt *attempt, ssize_t error)
     if (error != -EAGAIN && error != -EWOULDBLOCK)
         return (int)error;
     weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
-    return weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, 0, WEFT_FOREVER);
+    /* What is left counts as seen: a hang-up, which stays, must not end this wait again and again. */
+    return weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit,
+                         attempt->seen & ~attempt->bit, WEFT_FOREVER);
 }
 
 /*
@@ -366,6 +368,7 @@ static intptr_t wait_in_step(struct attempt *attempt, weft_task *task)
     while (rc == 0) {                                                                               \
         if (task->pending == NULL && (rc = before_step(&attempt, task)) != 0)                       \
             break;                                                                                  \
+        attempt.seen = 0;                                                                           \
         if (task->pending == NULL && !weft__fd_known_idle(attempt.entry, attempt.bit)) {            \
             ssize_t done;                                                                           \
                                                                                                     \
@@ -378,8 +381,8 @@ static intptr_t wait_in_step(struct attempt *attempt, weft_task *task)
             if (done != -EAGAIN && done != -EWOULDBLOCK)                                            \
                 return done;                                                                        \
             weft__fd_clear(attempt.entry, attempt.bit, attempt.seen);                               \
+            attempt.seen &= ~attempt.bit; /* as in failed */                                        \
         }                                                                                           \
-        attempt.seen = 0;                                                                           \
         rc = wait_in_step(&attempt, task);                                                          \
     }                                                                                               \
     return rc

@@ -180,6 +180,12 @@ static void note(struct weft__fd *entry, uint32_t bits)
         ;
 }
 
+static WEFT__COLD void observe_event(int fd, weft_task *const *tasks, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        weft__observe(WEFT_TRACE_EVENT, tasks[i], fd);
+}
+
 static void handle_event(const struct epoll_event *event, void (*ready)(weft_task *, void *), void *arg)
 {
     struct weft__fd *entry = weft__fd_entry((int)(uint32_t)event->data.u64);
@@ -196,6 +202,8 @@ static void handle_event(const struct epoll_event *event, void (*ready)(weft_tas
             n = settle(entry, bits, WEFT__GRANTED, tasks, READY_BATCH);
         }
         weft__lock_leave(&entry->lock);
+        if (weft__observed())
+            observe_event((int)(uint32_t)event->data.u64, tasks, n);
         queue_all(tasks, n, ready, arg);
     } while (n == READY_BATCH);
 }
@@ -453,8 +461,11 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
     struct weft__worker *worker, *from;
     uint32_t ready;
     bool registers;
-    int rc = weft__fd_prepare(fd, entry, generation);
+    int rc;
 
+    if (!is_current(entry, generation)) /* the number may be another's: do not touch it */
+        return -EBADF;
+    rc = weft__fd_prepare(fd, entry, generation);
     if (rc < 0)
         return rc;
     wait->kind = bits | WEFT__FD_HUP;
@@ -481,6 +492,8 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
             return rc;
         }
     }
+    if (weft__observed())
+        weft__observe(WEFT_TRACE_WAIT_FD, weft_self(), fd);
     return WEFT__BEGUN;
 }
 
