@@ -65,6 +65,7 @@
 #include "runtime/debug.h"
 #include "runtime/poller.h"
 #include "runtime/promise.h"
+#include "runtime/runtime.h"
 #include "runtime/select.h"
 #include "runtime/task.h"
 #include "runtime/worker.h"
@@ -314,19 +315,29 @@ static weft_task *task_ended(struct weft__ends *ends, weft_task *task, intptr_t 
     return weft__settle(&state->wait, WEFT__GRANTED);
 }
 
+/* The runtime of a task must not be gone when its end has been told: who waits from elsewhere is a visitor. */
+static bool is_foreign(const weft_task *task, const struct case_state *state)
+{
+    return task->runtime != state->wait.task->runtime;
+}
+
 static int begin_task(weft_case *one)
 {
-    struct weft__ends *ends = &state_of(one)->of_task.ends;
+    struct case_state *state = state_of(one);
+    weft_task *task = one->object;
     int rc;
 
-    *ends = (struct weft__ends){.ended = task_ended};
-    rc = weft__ends_watch(one->object, ends);
+    state->of_task.ends = (struct weft__ends){.ended = task_ended};
+    if (is_foreign(task, state))
+        weft__visit(task->runtime);
+    rc = weft__ends_watch(task, &state->of_task.ends);
     if (rc == WEFT__ENDS_TOLD)
         return WAITS;
-    if (rc < 0)
-        return ready_with(one, rc);
-    weft__ends_forget(one->object, ends);
-    return ready_with(one, 0);
+    if (rc == WEFT__ENDS_OVER)
+        weft__ends_forget(task, &state->of_task.ends);
+    if (is_foreign(task, state))
+        weft__end_visit(task->runtime);
+    return ready_with(one, rc < 0 ? rc : 0);
 }
 
 static int begin_promise(weft_case *one)
@@ -426,12 +437,13 @@ static void withdraw_from_task(weft_task *task, struct case_state *state)
 {
     struct weft__ends *ends = &state->of_task.ends;
 
-    if (is_pending(&state->wait)) {
-        if (weft__ends_unwatch(task, ends) == WEFT__UNDONE)
-            return;
-        weft__wait_out(&state->wait);
+    if (!is_pending(&state->wait) || weft__ends_unwatch(task, ends) != WEFT__UNDONE) {
+        if (is_pending(&state->wait))
+            weft__wait_out(&state->wait);
+        weft__ends_forget(task, ends);
     }
-    weft__ends_forget(task, ends);
+    if (is_foreign(task, state))
+        weft__end_visit(task->runtime);
 }
 
 static void withdraw_other(weft_case *one)
