@@ -1,9 +1,14 @@
 /*
- * Concurrency, parallelism and blocking side by side: three tasks that each spend 100 ms waiting, computing,
- * blocking their worker, or blocking in the pool. Run it with WEFT_WORKERS=1 and WEFT_WORKERS=2, and with
- * WEFT_TAKEOVER_US=off and without. bench_scaling measures the same with more care.
+ * Concurrency, parallelism and blocking, side by side: three tasks that each spend 100 ms waiting, computing,
+ * blocking their worker, or blocking a thread of the pool, on one worker and on several (WEFT_WORKERS; if it is not
+ * set, as many as there are processors).
+ *
+ * Waits overlap on one worker: that is concurrency. Computing gets faster only with workers (and processors for
+ * them): that is parallelism. Blocking is neither: it takes a worker and does not use it. (Take-over, which would
+ * limit the damage, is off here.)
  */
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <weft.h>
 
@@ -46,29 +51,63 @@ static intptr_t block_in_pool(void *unused)
     return weft_blocking(block, unused);
 }
 
-static int report(const char *what, weft_fn *fn)
+static const struct work {
+    const char *name;
+    weft_fn *fn;
+} works[] = {{"waiting", park},
+             {"computing", compute},
+             {"blocking its worker", block},
+             {"blocking in the pool", block_in_pool}};
+
+enum { WORKS = sizeof works / sizeof *works };
+
+/* How long the tasks take, in milliseconds. */
+static intptr_t measure(void *arg)
 {
+    const struct work *work = arg;
     int64_t began = weft_now();
     weft_task *tasks[TASKS];
-    int failed = 0;
+    intptr_t rc;
 
     for (int i = 0; i < TASKS; i++)
-        tasks[i] = weft_spawn(fn, NULL);
-    for (int i = 0; i < TASKS; i++)
-        failed |= weft_await(tasks[i]) < 0;
-    printf("%-22s %4lld ms\n", what, (long long)(weft_now() - began) / 1000000);
-    return failed;
+        tasks[i] = weft_spawn(work->fn, NULL);
+    rc = weft_gather(tasks, TASKS, NULL);
+    return rc < 0 ? rc : (weft_now() - began) / WEFT_MS(1);
 }
 
-static intptr_t start(void *unused)
+/* Measure each kind of work on so many workers; the first error, or 0. */
+static intptr_t measure_all(uint32_t workers, intptr_t *ms)
 {
-    (void)unused;
-    printf("%d tasks of %d ms each, workers: %u\n", TASKS, SPENT_MS, weft_runtime_workers(weft_runtime_current()));
-    return report("waiting", park) | report("computing", compute) | report("blocking its worker", block) |
-           report("blocking in the pool", block_in_pool);
+    weft_config config = {.workers = workers, .takeover_us = WEFT_NEVER};
+    weft_runtime *runtime;
+    intptr_t rc = weft_runtime_start(&config, &runtime);
+
+    if (rc < 0)
+        return rc;
+    for (int i = 0; i < WORKS && rc >= 0; i++)
+        rc = ms[i] = weft_runtime_run(runtime, measure, (void *)(uintptr_t)&works[i]);
+    weft_runtime_stop(runtime, WEFT_FOREVER);
+    return rc < 0 ? rc : 0;
 }
 
 int main(void)
 {
-    return weft_run(start, NULL) == 0 ? 0 : 1;
+    intptr_t one[WORKS], several[WORKS], rc;
+    weft_config config;
+
+    rc = weft_config_from_env(&config);
+    if (rc == 0)
+        rc = measure_all(1, one);
+    if (rc == 0 && config.workers == 1)
+        config.workers = 2;
+    if (rc == 0)
+        rc = measure_all(config.workers, several);
+    if (rc < 0) {
+        fprintf(stderr, "contrast: %s\n", strerror((int)-rc));
+        return 1;
+    }
+    printf("%d tasks of %d ms each   1 worker  %2u workers\n", TASKS, SPENT_MS, config.workers);
+    for (int i = 0; i < WORKS; i++)
+        printf("%-21s %7ld ms  %7ld ms\n", works[i].name, (long)one[i], (long)several[i]);
+    return 0;
 }

@@ -1,24 +1,27 @@
-/* The program of the README: two deliveries at once. */
+/* Hello, a second later, world: a task that sleeps parks, and its worker is free for others meanwhile. */
 #include <stdio.h>
+#include <string.h>
 #include <weft.h>
 
-static intptr_t deliver(void *ms)
+static intptr_t hello(void *unused)
 {
-    int rc = weft_sleep(WEFT_MS((intptr_t)ms)); /* parks the task, not the thread */
-    return rc < 0 ? rc : (intptr_t)ms;
-}
+    int rc;
 
-static intptr_t start(void *unused)
-{
-    weft_task *soup = weft_spawn(deliver, (void *)100), *noodles = weft_spawn(deliver, (void *)200);
     (void)unused;
-    return weft_await(soup) + weft_await(noodles);
+    printf("Hello ...\n");
+    rc = weft_sleep(WEFT_SEC(1)); /* 0, or what ended it early: -ECANCELED, -ETIMEDOUT */
+    if (rc < 0)
+        return rc;
+    printf("... World!\n");
+    return 0;
 }
 
 int main(void)
 {
-    int64_t began = weft_now();
-    intptr_t sum = weft_run(start, NULL);
-    printf("%ld ms of deliveries in %ld ms\n", (long)sum, (long)((weft_now() - began) / 1000000));
-    return sum == 300 ? 0 : 1;
+    /* Starts the workers, runs hello as the main task, stops the workers, returns the task's result. */
+    intptr_t rc = weft_run(hello, NULL);
+
+    if (rc < 0)
+        fprintf(stderr, "hello: %s\n", strerror((int)-rc));
+    return rc < 0;
 }
