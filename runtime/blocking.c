@@ -58,8 +58,10 @@
 #include <weft/time.h>
 
 #include "runtime/clock.h"
+#include "runtime/debug.h"
 #include "runtime/lock.h"
 #include "runtime/park.h"
+#include "runtime/runtime.h"
 #include "runtime/task.h"
 
 /*
@@ -84,7 +86,7 @@ enum { PLAN_MAX = 2 };
 enum call_kind {
     CALL_AWAITED,     /* in the frame of the task that waits for it to the end */
     CALL_ABANDONABLE, /* from malloc; freed by its task, or, abandoned, by the pool thread */
-    CALL_TASK         /* from malloc; `owner` is its record; freed by whoever ends it */
+    CALL_TASK /* from malloc; `owner` is its record; freed by whoever ends it, or, abandoned, by the pool thread */
 };
 
 enum call_state { QUEUED, RUNNING, ABANDONED, OVER };
@@ -99,6 +101,7 @@ struct call {
     enum call_state state;
     intptr_t result;
     void (*orphan)(intptr_t result, void *arg);
+    bool abandonable; /* CALL_TASK: cancelling its task while it runs ends that */
     weft_task *owner; /* who is named in messages: the task that waits, or the record; NULL once abandoned */
     struct weft__wait wait;
 };
@@ -359,8 +362,10 @@ static void forget_durations_locked(struct weft__pool *pool)
 /* The call, if it is awaited, may be gone when this returns. */
 static struct ending end_call_locked(struct call *call, intptr_t result)
 {
-    if (call->kind == CALL_TASK)
+    if (call->kind == CALL_TASK) {
+        call->owner->call = NULL;
         return (struct ending){.record = call->owner, .result = result, .garbage = call};
+    }
 
     call->result = result;
     call->state = OVER;
@@ -469,6 +474,8 @@ static struct call *take_locked(struct weft__pool *pool, struct thread *self, st
         return NULL;
     unlink_locked(pool, call);
     call->state = RUNNING;
+    if (call->abandonable)
+        call->owner->call = call; /* weft__pool_cancel may still have it */
     self->call = call;
     pool->running++;
     count_locked(&pool->taken, 1);
@@ -796,7 +803,7 @@ intptr_t weft_blocking_abandonable(weft_fn *fn, void *arg, void (*orphan)(intptr
     return await_or_abandon(weft__runtime_pool(weft_runtime_current()), call);
 }
 
-weft_task *weft_spawn_blocking(weft_fn *fn, void *arg)
+static weft_task *spawn(struct call made)
 {
     weft_runtime *runtime = weft_runtime_current();
     weft_task *task;
@@ -807,11 +814,12 @@ weft_task *weft_spawn_blocking(weft_fn *fn, void *arg)
     call = malloc(sizeof *call);
     if (call == NULL)
         return NULL;
-    task = weft__task_new_external(runtime, fn, arg);
+    task = weft__task_new_external(runtime, made.fn, made.arg);
     if (task == NULL)
         goto no_task;
 
-    *call = (struct call){.kind = CALL_TASK, .fn = fn, .arg = arg, .owner = task};
+    *call = made;
+    call->owner = task;
     if (submit(weft__runtime_pool(runtime), call) < 0)
         goto refused;
     return task;
@@ -823,7 +831,28 @@ no_task:
     return NULL;
 }
 
-/* `call` of such a record is its call while that waits. */
+weft_task *weft_spawn_blocking(weft_fn *fn, void *arg)
+{
+    return spawn((struct call){.kind = CALL_TASK, .fn = fn, .arg = arg});
+}
+
+weft_task *weft_spawn_blocking_abandonable(weft_fn *fn, void *arg, void (*orphan)(intptr_t result, void *arg))
+{
+    return spawn((struct call){.kind = CALL_TASK, .fn = fn, .arg = arg, .orphan = orphan, .abandonable = true});
+}
+
+/* Its task ends now, the call later. */
+static struct ending abandon_running_locked(struct call *call)
+{
+    struct ending ending = {.record = call->owner, .result = -ECANCELED};
+
+    call->owner->call = NULL;
+    call->owner = NULL;
+    call->state = ABANDONED;
+    return ending;
+}
+
+/* `call` of such a record is its call while that waits, or, if it can be abandoned, runs. */
 void weft__pool_cancel(weft_task *task)
 {
     struct weft__pool *pool = weft__runtime_pool(task->runtime);
@@ -832,7 +861,9 @@ void weft__pool_cancel(weft_task *task)
 
     weft__lock_enter(&pool->lock);
     call = task->call;
-    if (call != NULL) {
+    if (call != NULL && call->state == RUNNING) {
+        ending = abandon_running_locked(call);
+    } else if (call != NULL) {
         unlink_locked(pool, call);
         ending = end_call_locked(call, -ECANCELED);
     }
@@ -840,6 +871,55 @@ void weft__pool_cancel(weft_task *task)
 
     if (call != NULL)
         complete(&ending);
+}
+
+/* ---- blocking in place ---- */
+
+static void count_section(struct weft__driver *driver)
+{
+    /* Relaxed: the monitor only wants to know whether it is still the same. */
+    atomic_store_explicit(&driver->section, atomic_load_explicit(&driver->section, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+/* A task that suspended in a section, against the rules, left it with the thread. */
+static bool is_nested(struct weft__driver *driver)
+{
+    if (driver->section_depth == 0)
+        return false;
+    if (driver->blocker == driver->coroutine)
+        return true;
+    driver->section_depth = 0;
+    count_section(driver);
+    return false;
+}
+
+int weft_block_begin(void)
+{
+    struct weft__driver *driver = weft__driver();
+
+    if (driver == NULL || driver->coroutine == NULL)
+        return weft__misused("weft_block_begin");
+    if (!is_nested(driver)) {
+        driver->blocker = driver->coroutine;
+        count_section(driver);
+        weft__monitor_attend(driver->runtime);
+    }
+    driver->section_depth++;
+    return 0;
+}
+
+int weft_block_end(void)
+{
+    struct weft__driver *driver = weft__driver();
+
+    if (driver == NULL || driver->coroutine == NULL)
+        return weft__misused("weft_block_end");
+    if (!is_nested(driver))
+        return -EINVAL;
+    if (--driver->section_depth == 0)
+        count_section(driver);
+    return 0;
 }
 
 /* ---- the monitor ---- */

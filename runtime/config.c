@@ -11,6 +11,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ enum knob_name {
     AFFINITY,
     TAKEOVER_US,
     DEBUG,
+    SLOW_MS,
     PRINT_CONFIG,
     SEED,
     KNOBS
@@ -96,6 +98,10 @@ static const struct knob knobs[KNOBS] = {
                .low = 1, .high = 1, .standard = 0,
                .words = {{"0", 0}}, .constant = "WEFT_OFF",
                .allowed = "0 or 1"},
+    [SLOW_MS] = {.variable = "WEFT_SLOW_MS", .field = "slow_ms",
+                 .low = 1, .high = 3600000, .standard = 100,
+                 .words = {{"off", 0}}, .constant = "WEFT_NEVER",
+                 .allowed = "milliseconds from 1 to 3600000, or off"},
     [PRINT_CONFIG] = {.variable = "WEFT_PRINT_CONFIG", .field = "print_config",
                       .low = 1, .high = 1, .standard = 0,
                       .words = {{"0", 0}}, .constant = "WEFT_OFF",
@@ -117,6 +123,7 @@ static uint64_t get_field(const weft_config *config, enum knob_name name)
     case AFFINITY: return (uint64_t)(int64_t)(int)config->affinity;
     case TAKEOVER_US: return (uint64_t)config->takeover_us;
     case DEBUG: return (uint64_t)(int64_t)config->debug;
+    case SLOW_MS: return (uint64_t)config->slow_ms;
     case PRINT_CONFIG: return (uint64_t)(int64_t)config->print_config;
     case SEED: return config->seed;
     case KNOBS: break;
@@ -135,6 +142,7 @@ static void set_field(weft_config *config, enum knob_name name, uint64_t value)
     case AFFINITY: config->affinity = (enum weft_affinity)value; break;
     case TAKEOVER_US: config->takeover_us = (int64_t)value; break;
     case DEBUG: config->debug = (int)value; break;
+    case SLOW_MS: config->slow_ms = (int64_t)value; break;
     case PRINT_CONFIG: config->print_config = (int)value; break;
     case SEED: config->seed = value; break;
     case KNOBS: break;
@@ -142,6 +150,69 @@ static void set_field(weft_config *config, enum knob_name name, uint64_t value)
 }
 
 /* clang-format on */
+
+/* ---- what concerns the process: for the environment only ---- */
+
+enum environment_name { TRACE, DUMP_SIGNAL, SIGINT_TAKEN, ENVIRONMENT_ONLY };
+
+struct choice {
+    const char *text;
+    int value;
+};
+
+static const struct {
+    const char *variable;
+    const char *standard;
+    struct choice choices[6]; /* none: any text */
+    const char *allowed;
+} environment_only[ENVIRONMENT_ONLY] = {
+    [TRACE] = {"WEFT_TRACE", "", {{0}}, "a file"},
+    [DUMP_SIGNAL] = {"WEFT_DUMP_SIGNAL",
+                     "off",
+                     {{"off", 0}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"HUP", SIGHUP}, {"QUIT", SIGQUIT}},
+                     "USR1, USR2, HUP, QUIT or off"},
+    [SIGINT_TAKEN] = {"WEFT_SIGINT", "on", {{"on", 1}, {"off", 0}}, "on or off"},
+};
+
+static const char *get_environment_only(enum environment_name name)
+{
+    const char *value = getenv(environment_only[name].variable);
+
+    return value != NULL && *value != '\0' ? value : environment_only[name].standard;
+}
+
+static const struct choice *find_choice(enum environment_name name, const char *text)
+{
+    for (const struct choice *choice = environment_only[name].choices; choice->text != NULL; choice++) {
+        if (strcmp(choice->text, text) == 0)
+            return choice;
+    }
+    return NULL;
+}
+
+static int chosen(enum environment_name name)
+{
+    const struct choice *choice = find_choice(name, get_environment_only(name));
+
+    return choice != NULL ? choice->value : 0;
+}
+
+const char *weft__config_trace_file(void)
+{
+    const char *path = get_environment_only(TRACE);
+
+    return *path != '\0' ? path : NULL;
+}
+
+int weft__config_dump_signal(void)
+{
+    return chosen(DUMP_SIGNAL);
+}
+
+int weft__config_takes_sigint(void)
+{
+    return chosen(SIGINT_TAKEN);
+}
 
 /* ---- one value: text and code to plain form, and back ---- */
 
@@ -245,12 +316,12 @@ static void make_printable(const char *value, char *text, size_t size)
         memcpy(text + size - 4, "...", 4);
 }
 
-static void report_variable(const struct knob *knob, const char *value)
+static void report_variable(const char *variable, const char *value, const char *allowed)
 {
     char shown[64];
 
     make_printable(value, shown, sizeof shown);
-    fprintf(stderr, "weft: %s=\"%s\" is refused; allowed: %s\n", knob->variable, shown, knob->allowed);
+    fprintf(stderr, "weft: %s=\"%s\" is refused; allowed: %s\n", variable, shown, allowed);
 }
 
 static void report_field(const struct knob *knob, uint64_t raw)
@@ -287,7 +358,7 @@ static bool collect(const weft_config *code, enum knob_name name, struct offer *
 
     offer->in_environment = text != NULL;
     if (text != NULL && !plain_from_text(knob, text, &offer->environment)) {
-        report_variable(knob, text);
+        report_variable(knob->variable, text, knob->allowed);
         good = false;
     }
     offer->in_code = raw != 0;
@@ -298,12 +369,24 @@ static bool collect(const weft_config *code, enum knob_name name, struct offer *
     return good;
 }
 
+static bool check_environment_only(enum environment_name name)
+{
+    const char *text = get_environment_only(name);
+
+    if (environment_only[name].choices[0].text == NULL || find_choice(name, text) != NULL)
+        return true;
+    report_variable(environment_only[name].variable, text, environment_only[name].allowed);
+    return false;
+}
+
 static bool collect_all(const weft_config *code, struct offer offers[KNOBS])
 {
     bool good = true;
 
     for (int i = 0; i < KNOBS; i++)
         good &= collect(code, (enum knob_name)i, &offers[i]);
+    for (int i = 0; i < ENVIRONMENT_ONLY; i++)
+        good &= check_environment_only((enum environment_name)i);
     if (code != NULL && code->environment_wins != 0 && code->environment_wins != 1) {
         fprintf(stderr, "weft: weft_config.environment_wins = %d is refused; allowed: 0 or 1\n",
                 code->environment_wins);
@@ -384,10 +467,16 @@ static size_t edit_distance(const char *a, const char *b)
     return row[width];
 }
 
+/* All of them: the knobs, then those for the environment only. */
+static const char *variable_name(int index)
+{
+    return index < KNOBS ? knobs[index].variable : environment_only[index - KNOBS].variable;
+}
+
 static bool is_known(const char *name)
 {
-    for (int i = 0; i < KNOBS; i++) {
-        if (strcmp(knobs[i].variable, name) == 0)
+    for (int i = 0; i < KNOBS + ENVIRONMENT_ONLY; i++) {
+        if (strcmp(variable_name(i), name) == 0)
             return true;
     }
     return false;
@@ -398,12 +487,12 @@ static const char *nearest_name(const char *name)
     const char *nearest = knobs[0].variable;
     size_t distance = SIZE_MAX;
 
-    for (int i = 0; i < KNOBS; i++) {
-        size_t to_this = edit_distance(name, knobs[i].variable);
+    for (int i = 0; i < KNOBS + ENVIRONMENT_ONLY; i++) {
+        size_t to_this = edit_distance(name, variable_name(i));
 
         if (to_this < distance) {
             distance = to_this;
-            nearest = knobs[i].variable;
+            nearest = variable_name(i);
         }
     }
     return nearest;
@@ -549,6 +638,14 @@ void weft__config_print(const weft_config *code, const weft_config *effective, F
         text_from_plain(&knobs[i], get_field(effective, name), value, sizeof value);
         explain(name, &offer, environment_wins, from, sizeof from);
         fprintf(out, "weft: %-28s %-20s %s\n", knobs[i].variable, value, from);
+    }
+    for (int i = 0; i < ENVIRONMENT_ONLY; i++) {
+        const char *value = getenv(environment_only[i].variable);
+        char shown[64];
+
+        make_printable(get_environment_only((enum environment_name)i), shown, sizeof shown);
+        fprintf(out, "weft: %-28s %-20s %s\n", environment_only[i].variable, shown,
+                value != NULL && *value != '\0' ? "environment" : "default");
     }
     fflush(out);
     funlockfile(out);

@@ -24,6 +24,11 @@ int weft__config_resolve(const weft_config *code, weft_config *effective);
  */
 int weft__config_parse(const char *variable, const char *text, weft_config *config);
 
+/* What only the environment says; read anew each time, after weft__config_resolve has refused bad values. */
+const char *weft__config_trace_file(void); /* NULL: none */
+int weft__config_dump_signal(void);        /* 0: none */
+int weft__config_takes_sigint(void);       /* 1: SIGINT is for weft_run's main task */
+
 /* The lines WEFT_PRINT_CONFIG=1 prints: variable, value, where it came from (default, environment, code…). */
 void weft__config_print(const weft_config *code, const weft_config *effective, FILE *out);
 

@@ -22,6 +22,8 @@ enum {
 
 static void queue_with(struct weft__worker *worker, weft_task *task)
 {
+    if (weft__observed())
+        weft__observe_ready(task);
     if (__builtin_expect(weft__is_pinned(task), 0) && weft__home_worker(task) != worker)
         weft__queue_from_outside(task, weft__home_worker(task));
     else
@@ -119,14 +121,23 @@ void weft__give_credit(struct weft__worker *worker, int32_t credit)
     worker->credit = worker->credit_given = credit;
 }
 
-/* So much credit that the next look comes after MAINTAIN_NS if the tasks go on as they did. */
+/*
+ * So much credit that the next look comes after MAINTAIN_NS if the tasks go on as they did. A single short slice among
+ * long ones promises nothing: the pace that is reckoned with follows longer slices at once and shorter ones slowly.
+ */
 static void measure_slices(struct weft__worker *worker, int64_t elapsed)
 {
     int64_t used = worker->credit_given - worker->credit;
-    int64_t credit = elapsed > 0 ? used * MAINTAIN_NS / elapsed : WEFT__CREDIT_MOST;
+    int64_t credit;
 
     worker->slice_ns = used > 0 && elapsed < WEFT__MAX_SLICE ? (uint32_t)(elapsed * WEFT__CREDIT_DISPATCH / used)
                                                              : WEFT__MAX_SLICE;
+    if (worker->slice_ns >= worker->pace_ns)
+        worker->pace_ns = worker->slice_ns;
+    else
+        worker->pace_ns -= (worker->pace_ns - worker->slice_ns + 3) / 4;
+    credit =
+        worker->pace_ns > 0 ? (int64_t)WEFT__CREDIT_DISPATCH * MAINTAIN_NS / worker->pace_ns : WEFT__CREDIT_MOST;
     if (credit > WEFT__CREDIT_MOST)
         credit = WEFT__CREDIT_MOST;
     weft__give_credit(worker, credit < WEFT__CREDIT_DISPATCH ? WEFT__CREDIT_DISPATCH : (int32_t)credit);

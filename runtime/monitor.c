@@ -25,9 +25,12 @@
 enum {
     TICK_NS = 1000 * 1000, /* a backlog behind a long task waits at most so long for another worker */
     SLOWEST_TICK_NS = 4 * TICK_NS,
-    STARVED = 20,                /* take-over times after which it makes no difference why a worker is stuck */
-    QUIET_TICKS = 12,            /* all asleep in so many ticks: stop ticking */
-    NAME_NS = 100 * 1000 * 1000, /* with the take-over off, debug mode names a task stuck for so long */
+    STARVED = 20,                  /* take-over times after which it makes no difference why a worker is stuck */
+    QUIET_TICKS = 12,              /* all asleep in so many ticks: stop ticking */
+    NAME_NS = 100 * 1000 * 1000,   /* with the take-over off, debug mode names a task stuck for so long */
+    ATTENTIVE_TICK_NS = 50 * 1000, /* a section that was seen at two ticks has blocked, or nearly: 50 to 150 µs */
+    ATTENTIVE_TICKS = 5,           /* without a section: no longer attentive */
+    SECTION_NS = TICK_NS, /* one that is so long and still need not be taken over can wait for the next tick */
 };
 
 /* What was seen of a worker. */
@@ -37,6 +40,9 @@ struct weft__watch {
     int64_t since;          /* it has not moved since then */
     int64_t processor_time; /* of its thread, when that was first seen; -1: not looked at */
     bool named;
+    uint32_t section;                  /* the blocking section that its driver was in; even: none */
+    const struct weft__driver *driver; /* which one: an identity */
+    int64_t section_since;
 };
 
 static bool is_asleep(const struct weft__worker *worker)
@@ -81,22 +87,29 @@ static bool has_pinned(const struct weft__worker *worker)
     return atomic_load_explicit(&worker->pinned, memory_order_relaxed) > 0;
 }
 
-static const char *running_name(const struct weft__worker *worker)
+static void copy_running_name(const weft_task *running, char name[WEFT__NAME_SIZE])
 {
-    const weft_task *task = atomic_load_explicit(&weft__driver_of(worker)->running, memory_order_relaxed);
-
-    return task && task->extra && task->extra->name[0] ? task->extra->name : "(no name)";
+    name[0] = '\0';
+    if (running)
+        weft__task_copy_name(running, name);
+    if (!name[0])
+        strcpy(name, "(no name)");
 }
 
 static void name_stuck(struct weft__watch *watch, const struct weft__worker *worker, int64_t now, const char *what)
 {
-    if (watch->named || !worker->runtime->config.debug)
+    const weft_task *running = atomic_load_explicit(&weft__driver_of(worker)->running, memory_order_relaxed);
+    char name[WEFT__NAME_SIZE];
+
+    /* In a section it said so itself. */
+    if (watch->named || !worker->runtime->config.debug ||
+        (atomic_load_explicit(&weft__driver_of(worker)->section, memory_order_relaxed) & 1))
         return;
     watch->named = true;
+    copy_running_name(running, name);
     weft__say("worker %u has been stuck in task '%s' (%p) for %lld ms%s. Blocking calls belong into weft_blocking, "
               "long computations should call weft_yield.",
-              worker->index, running_name(worker), (void *)atomic_load(&weft__driver_of(worker)->running),
-              (long long)((now - watch->since) / 1000000), what);
+              worker->index, name, (const void *)running, (long long)((now - watch->since) / 1000000), what);
 }
 
 static int64_t processor_time(const struct weft__driver *driver)
@@ -171,6 +184,65 @@ static bool take_over(weft_runtime *runtime, struct weft__worker *worker)
     return true;
 }
 
+/* ---- sections in which a task blocks its thread ---- */
+
+void weft__monitor_attend(weft_runtime *runtime)
+{
+    _Atomic uint32_t *attentive = &runtime->monitor.attentive;
+
+    /*
+     * No fence between the section, stored before, and this load: if the monitor stops being attentive at this very
+     * moment, it sees the section at its next ordinary tick, a millisecond later at most. A fence would make every
+     * section dearer.
+     */
+    if (atomic_load_explicit(attentive, memory_order_relaxed) == 0 &&
+        atomic_exchange_explicit(attentive, 1, memory_order_release) == 0)
+        weft__futex_wake(attentive, 1);
+}
+
+/* Is there anything that another thread could do for this worker now or later? */
+static bool has_work_for_others(const struct weft__worker *worker)
+{
+    return weft__queue_count(&worker->queue) > 0 || !weft__inbox_is_empty(&worker->inbox) ||
+           weft__timers_earliest(&worker->timers) != INT64_MAX ||
+           atomic_load_explicit(&worker->used, memory_order_relaxed);
+}
+
+/* True: its driver is in a section. If it is in there for long, and asleep, another thread gets the worker. */
+static bool check_section(weft_runtime *runtime, struct weft__watch *watch, struct weft__worker *worker,
+                          int64_t now)
+{
+    const struct weft__driver *driver = weft__driver_of(worker);
+    uint32_t section = atomic_load_explicit(&driver->section, memory_order_relaxed);
+
+    if (section != watch->section || driver != watch->driver) {
+        watch->section = section;
+        watch->driver = driver;
+        watch->section_since = now;
+        return section & 1;
+    }
+    if (!(section & 1))
+        return false;
+    if (now - watch->section_since < ATTENTIVE_TICK_NS / 2)
+        return true;
+    /* Computing, or without a processor: not blocked, or not yet. Nothing to do: an ordinary tick will see. */
+    if (has_pinned(worker) || !has_work_for_others(worker) || runtime->config.takeover_us == 0)
+        return false;
+    if (!is_runnable(driver) && take_over(runtime, worker))
+        watch_anew(watch, now);
+    return now - watch->section_since < SECTION_NS;
+}
+
+/* True: some worker is in a section that must be watched closely. */
+static bool check_sections(weft_runtime *runtime, int64_t now)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
+        any |= check_section(runtime, &runtime->monitor.watches[i], &runtime->workers[i], now);
+    return any;
+}
+
 static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft__worker *worker, int64_t now)
 {
     int64_t takeover = runtime->config.takeover_us * 1000;
@@ -219,6 +291,8 @@ static bool tick(weft_runtime *runtime)
             continue;
         }
         busy = true;
+        if (check_section(runtime, &runtime->monitor.watches[i], worker, now))
+            weft__monitor_attend(runtime);
         check(runtime, &runtime->monitor.watches[i], worker, now);
     }
     return busy;
@@ -246,11 +320,42 @@ static void rest(weft_runtime *runtime)
     atomic_store_explicit(wanted, 1, memory_order_relaxed);
 }
 
+static bool is_halting(const weft_runtime *runtime)
+{
+    return atomic_load_explicit(&runtime->halting, memory_order_acquire);
+}
+
 static int64_t first_tick(const weft_runtime *runtime)
 {
     int64_t half = runtime->config.takeover_us * 500;
 
     return half > 0 && half < TICK_NS ? half : TICK_NS;
+}
+
+/* Sleep until the next tick is due; ticks of its own meanwhile, for sections, while it is attentive. */
+static void sleep_until_tick(weft_runtime *runtime, int64_t due)
+{
+    _Atomic uint32_t *attentive = &runtime->monitor.attentive;
+    int64_t now = weft__clock_now();
+    unsigned without = runtime->monitor.without_section;
+
+    while (now < due && !is_halting(runtime)) {
+        if (atomic_load_explicit(attentive, memory_order_acquire) == 0) {
+            weft__futex_wait(attentive, 0, due);
+            without = 0;
+            now = weft__clock_now();
+            continue;
+        }
+        without = check_sections(runtime, now) ? 0 : without + 1;
+        if (without >= ATTENTIVE_TICKS) {
+            atomic_store_explicit(attentive, 0, memory_order_relaxed);
+            continue;
+        }
+        /* A plain timed sleep on a word that only the end changes. */
+        weft__futex_wait(&runtime->halting, 0, now + ATTENTIVE_TICK_NS);
+        now = weft__clock_now();
+    }
+    runtime->monitor.without_section = without;
 }
 
 static void *monitor_main(void *arg)
@@ -260,7 +365,7 @@ static void *monitor_main(void *arg)
     unsigned quiet = 0;
 
     pthread_setname_np(pthread_self(), "weft-monitor");
-    while (!atomic_load_explicit(&runtime->halting, memory_order_acquire)) {
+    while (!is_halting(runtime)) {
         if (tick(runtime)) {
             length = first_tick(runtime);
             quiet = 0;
@@ -271,8 +376,7 @@ static void *monitor_main(void *arg)
             length = first_tick(runtime);
             quiet = 0;
         }
-        /* A plain timed sleep on a word that only the end changes. */
-        weft__futex_wait(&runtime->halting, 0, weft__clock_after(length));
+        sleep_until_tick(runtime, weft__clock_after(length));
     }
     return NULL;
 }
@@ -319,6 +423,7 @@ void weft__monitor_stop(weft_runtime *runtime)
     if (!monitor->watches)
         return;
     weft__futex_wake(&runtime->halting, INT32_MAX);
+    weft__monitor_attend(runtime);
     weft__monitor_wanted(runtime);
     pthread_join(monitor->thread, NULL);
     free(monitor->watches);

@@ -1,6 +1,11 @@
 /*
  * The monitor: a thread that notices a worker stuck in one task, hands it to a spare thread, and sees to backlogs
  * that nobody looks at. It ticks only while a worker runs; in an idle process it sleeps without a time-out.
+ *
+ * A task may say that it is about to block its thread (weft_block_begin). While the monitor sees tasks do so it is
+ * *attentive*: it ticks often enough to hand their workers over within some 100 µs. That costs a few percent of a
+ * processor, so it stays attentive only for a moment after it last saw one; a task that blocks then wakes it,
+ * at most once in that time.
  */
 #ifndef WEFT_RUNTIME_MONITOR_H
 #define WEFT_RUNTIME_MONITOR_H
@@ -12,8 +17,11 @@
 
 struct weft__monitor {
     _Atomic uint32_t wanted; /* futex: 0 it sleeps without a time-out, 1 it ticks */
+    _Atomic uint32_t
+        attentive; /* futex: 0 it sleeps until its next tick, 1 it ticks fast, or is to, or is to end */
     pthread_t thread;
     struct weft__watch *watches; /* one a worker; the monitor's own */
+    unsigned without_section;    /* ticks in a row without one; the monitor's own */
 };
 
 /* 0 or -errno. */
@@ -24,5 +32,8 @@ void weft__monitor_stop(weft_runtime *runtime);
 
 /* A worker begins to run, or the pool has calls that wait: tick. Cheap if it does already. Any thread. */
 void weft__monitor_wanted(weft_runtime *runtime);
+
+/* A task is about to block its thread. Cheap if the monitor is attentive already. Any thread. */
+void weft__monitor_attend(weft_runtime *runtime);
 
 #endif

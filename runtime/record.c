@@ -122,6 +122,7 @@ static weft_task *carve_magazine(struct weft__depot *depot)
     }
     first = &slab->records[slab->carved];
     for (int i = 0; i < WEFT__RECORD_MAGAZINE; i++) {
+        atomic_store_explicit(&first[i].state, WEFT__FREE, memory_order_relaxed);
         first[i].runtime = depot->runtime;
         first[i].next = i + 1 < WEFT__RECORD_MAGAZINE ? &first[i + 1] : NULL;
     }

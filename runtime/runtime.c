@@ -25,7 +25,10 @@
 #include "runtime/config.h"
 #include "runtime/debug.h"
 #include "runtime/futex.h"
+#include "runtime/inspect.h"
+#include "runtime/interrupt.h"
 #include "runtime/task_end.h"
+#include "runtime/trace.h"
 
 enum {
     SPARES_AT_LEAST = 8,      /* limit of spare threads: the number of workers, or this */
@@ -320,6 +323,21 @@ static int make_parts(weft_runtime *runtime)
     return make_workers(runtime);
 }
 
+/* What the environment wants to see of it. */
+static int observe(weft_runtime *runtime)
+{
+    const char *path = weft__config_trace_file();
+    int rc = path ? weft__trace_to_file(path) : 0;
+
+    if (rc < 0) {
+        weft__say("WEFT_TRACE=\"%s\" cannot be written: %s", path, strerrordesc_np(-rc));
+        return rc;
+    }
+    if (runtime->config.debug)
+        weft__observe_begin(WEFT__OBSERVE_DEBUG);
+    return weft__inspect_add(runtime);
+}
+
 int weft_runtime_start(const weft_config *config, weft_runtime **result)
 {
     weft_config effective;
@@ -342,6 +360,8 @@ int weft_runtime_start(const weft_config *config, weft_runtime **result)
         rc = start_drivers(runtime);
     if (rc == 0)
         rc = weft__monitor_start(runtime);
+    if (rc == 0)
+        rc = observe(runtime);
     if (rc < 0) {
         join_drivers(runtime);
         if (runtime->pool)
@@ -466,11 +486,13 @@ static bool wait_for_tasks(weft_runtime *runtime, int64_t deadline)
 
 static void name_if_parked(weft_task *task, void *arg)
 {
+    char name[WEFT__NAME_SIZE];
     unsigned *named = arg;
 
     if (!(atomic_load_explicit(&task->state, memory_order_acquire) & WEFT__PARKED) || ++*named > NAMED_AT_MOST)
         return;
-    weft__say("task '%s' (%p) still waits", task->extra ? task->extra->name : "", (void *)task);
+    weft__task_copy_name(task, name);
+    weft__say("task '%s' (%p) still waits", name, (void *)task);
 }
 
 static void name_hold_outs(weft_runtime *runtime)
@@ -482,9 +504,12 @@ static void name_hold_outs(weft_runtime *runtime)
     pthread_mutex_lock(&runtime->drivers_lock);
     for (struct weft__driver *driver = runtime->drivers; driver; driver = driver->next) {
         weft_task *task = atomic_load_explicit(&driver->running, memory_order_relaxed);
+        char name[WEFT__NAME_SIZE];
 
-        if (task && !(atomic_load_explicit(&task->state, memory_order_relaxed) & (WEFT__PARKED | WEFT__DONE)))
-            weft__say("task '%s' (%p) still runs", task->extra ? task->extra->name : "", (void *)task);
+        if (!task || (atomic_load_explicit(&task->state, memory_order_relaxed) & (WEFT__PARKED | WEFT__DONE)))
+            continue;
+        weft__task_copy_name(task, name);
+        weft__say("task '%s' (%p) still runs", name, (void *)task);
     }
     pthread_mutex_unlock(&runtime->drivers_lock);
     weft__depot_each(runtime->depot, name_if_parked, &named);
@@ -508,6 +533,8 @@ int weft_runtime_stop(weft_runtime *runtime, int64_t grace)
     if (weft__pool_stop(runtime->pool, deadline) > 0)
         return -ETIMEDOUT;
     join_drivers(runtime);
+    weft__inspect_remove(runtime);
+    weft__debug_name_unawaited(runtime);
     free_runtime(runtime);
     return 0;
 }
@@ -523,7 +550,7 @@ intptr_t weft_runtime_run(weft_runtime *runtime, weft_fn *fn, void *arg)
     if (!runtime || !fn)
         return -EINVAL;
     if (driver && driver->runtime == runtime)
-        return -EALREADY;
+        return weft__misused_nested("weft_runtime_run");
     weft__visit(runtime);
     task = weft_runtime_spawn(runtime, fn, arg);
     if (task)
@@ -538,14 +565,18 @@ intptr_t weft_run(weft_fn *fn, void *arg)
 {
     weft_runtime *runtime;
     intptr_t result;
+    bool interrupts;
     int rc;
 
     if (weft__driver())
-        return -EALREADY;
+        return weft__misused_nested("weft_run");
     rc = weft_runtime_start(NULL, &runtime);
     if (rc < 0)
         return rc;
+    interrupts = weft__interrupt_begin();
     result = weft_runtime_run(runtime, fn, arg);
+    if (interrupts)
+        weft__interrupt_end();
     weft_runtime_stop(runtime, WEFT_FOREVER);
     return result;
 }
@@ -581,6 +612,9 @@ void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t
     const char *name = weft__task_name(task);
     char number[32];
 
+    /* Every task is cancelled then, without a mark of its own. */
+    if (result == -ECANCELED && atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
+        return;
     if (!*name && !runtime->config.on_unseen_failure) {
         snprintf(number, sizeof number, "task %p", (void *)task);
         name = number;

@@ -23,6 +23,7 @@ struct weft_runtime {
     struct weft__depot *depot;
     struct weft__pool *pool;
     struct weft__monitor monitor;
+    weft_runtime *next_inspected; /* inspect.c's */
 
     struct weft__idle idle;
 

@@ -88,6 +88,8 @@ static void pass_on(weft_task *innermost, const weft_task *root)
         }
         task->flags |= WEFT__FLAG_FORWARDED | (reason == -ETIMEDOUT ? WEFT__FLAG_TIMED_OUT : 0);
         atomic_fetch_or_explicit(&child->state, WEFT__CANCEL, memory_order_relaxed);
+        if (weft__observed())
+            weft__observe(WEFT_TRACE_CANCEL, child, 0);
         weft__child_interrupted(child);
         /* The child is cancelled now: start again from the inside. */
         child = innermost;

@@ -10,6 +10,8 @@
 
 #include "runtime/clock.h"
 #include "runtime/debug.h"
+#include "runtime/local.h"
+#include "runtime/observe.h"
 #include "runtime/runtime.h"
 #include "runtime/stackless.h"
 #include "runtime/task_end.h"
@@ -22,7 +24,7 @@ static inline void init_record(weft_task *task, weft_fn *fn, void *arg, uint32_t
     atomic_store_explicit(&task->state, state, memory_order_relaxed);
     task->mask = 0;
     task->flags = 0;
-    task->fn = fn;
+    __atomic_store_n(&task->fn, fn, __ATOMIC_RELAXED); /* for inspect.c */
     task->arg = arg;
     weft__set_home(task, 0);
     atomic_store_explicit(&task->root, NULL, memory_order_relaxed);
@@ -41,14 +43,23 @@ static __attribute__((noinline)) void clear_extras(weft_task *task)
     /* `extra` stays with the record: somebody may just be naming the task. */
     if (task->flags & WEFT__FLAG_TIMER)
         weft__task_drop_timer(task);
+    if (task->flags & WEFT__FLAG_LOCALS) /* it was never queued */
+        weft__local_end(task);
     atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed); /* a child's watcher */
     task->scopes = NULL;
     task->flags = 0;
     task->mask = 0;
 }
 
+/* For those who look at all records (record.h): none of a task's. */
+static inline void mark_free(weft_task *task)
+{
+    atomic_store_explicit(&task->state, WEFT__FREE, memory_order_relaxed);
+}
+
 static inline void free_record(struct weft__driver *driver, weft_task *task)
 {
+    mark_free(task);
     if (__builtin_expect(task->flags | task->mask, 0))
         clear_extras(task);
     weft__record_put(driver->runtime->depot, &driver->records, task);
@@ -78,6 +89,7 @@ static void free_anywhere(weft_task *task)
         free_record(driver, task);
         return;
     }
+    mark_free(task);
     if (task->flags | task->mask)
         clear_extras(task);
     worker = &task->runtime->workers[0];
@@ -122,6 +134,10 @@ weft_task *weft_spawn(weft_fn *fn, void *arg)
     if (__builtin_expect(!task, 0))
         return NULL;
     init_record(task, fn, arg, 0);
+    if (weft__observed() && !weft__observe_spawn(task, __builtin_return_address(0))) {
+        free_record(driver, task);
+        return NULL;
+    }
     queue_new(driver, task);
     return task;
 }
@@ -137,8 +153,23 @@ int weft_go(weft_fn *fn, void *arg)
     if (__builtin_expect(!task, 0))
         return -ENOMEM;
     init_record(task, fn, arg, WEFT__NO_HANDLE);
+    if (weft__observed() && !weft__observe_spawn(task, __builtin_return_address(0))) {
+        free_record(driver, task);
+        return -ENOMEM;
+    }
     queue_new(driver, task);
     return 0;
+}
+
+/* At most 31 bytes of it. */
+static void set_name(struct weft__task_extra *extra, const char *name)
+{
+    weft__name_word *to = (weft__name_word *)(void *)extra->name;
+    weft__name_word words[WEFT__NAME_SIZE / sizeof(weft__name_word)] = {0};
+
+    memcpy(words, name, strnlen(name, WEFT__NAME_SIZE - 1));
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        __atomic_store_n(&to[i], words[i], __ATOMIC_RELAXED);
 }
 
 struct weft__task_extra *weft__task_extra(weft_task *task)
@@ -147,10 +178,15 @@ struct weft__task_extra *weft__task_extra(weft_task *task)
 
     if (task->flags & WEFT__FLAG_EXTRA)
         return extra;
-    if (!extra && !(extra = malloc(sizeof *extra)))
+    if (!extra && !(extra = calloc(1, sizeof *extra)))
         return NULL;
-    memset(extra, 0, sizeof *extra);
-    task->extra = extra;
+    /* Both may be read by others at any time. */
+    set_name(extra, "");
+    __atomic_store_n(&extra->parent, NULL, __ATOMIC_RELAXED);
+    memset((char *)extra + offsetof(struct weft__task_extra, stack_size), 0,
+           sizeof *extra - offsetof(struct weft__task_extra, stack_size));
+    /* release: its contents; pairs with weft__task_copy_name */
+    __atomic_store_n(&task->extra, extra, __ATOMIC_RELEASE);
     task->flags |= WEFT__FLAG_EXTRA;
     return extra;
 }
@@ -164,13 +200,11 @@ void weft__task_drop_timer(weft_task *task)
 static bool fill_extra(weft_task *task, const weft_spawn_options *options)
 {
     struct weft__task_extra *extra = weft__task_extra(task);
-    size_t length = options->name ? strnlen(options->name, sizeof extra->name - 1) : 0;
 
     if (!extra)
         return false;
     extra->stack_size = options->stack_size;
-    memcpy(extra->name, options->name ? options->name : "", length);
-    extra->name[length] = '\0';
+    set_name(extra, options->name ? options->name : "");
     return true;
 }
 
@@ -200,9 +234,9 @@ static uint32_t state_for(const weft_spawn_options *options)
     return state;
 }
 
-/* A record with all that the options say, not queued. NULL: out of memory. */
+/* A record with all that the options say, not queued; `at` is where it is spawned. NULL: out of memory. */
 static weft_task *new_with(struct weft__driver *driver, const weft_spawn_options *options, weft_fn *fn, void *arg,
-                           uint32_t state)
+                           uint32_t state, const void *at)
 {
     weft_task *task = weft__record_get(driver->runtime->depot, &driver->records);
 
@@ -214,6 +248,10 @@ static weft_task *new_with(struct weft__driver *driver, const weft_spawn_options
     /* A pinned one has `extra` so that it is never run in place (has_room). */
     if ((options->name || options->stack_size || (options->flags & WEFT_SPAWN_PINNED)) &&
         !fill_extra(task, options)) {
+        free_record(driver, task);
+        return NULL;
+    }
+    if (weft__observed() && !weft__observe_made(task, at)) {
         free_record(driver, task);
         return NULL;
     }
@@ -239,14 +277,17 @@ static bool queue_later(struct weft__driver *driver, weft_task *task, int64_t wh
     if (!weft__home_worker(task))
         weft__set_home(task, (uintptr_t)driver->worker);
     extra->start_at = when;
-    atomic_fetch_or_explicit(&task->state, WEFT__PARKED, memory_order_relaxed);
     task->flags |= WEFT__FLAG_TIMER;
     weft__count(&driver->counters.spawned, 1);
-    if (weft__set_timer(&extra->timer, when, task) == 0)
-        return true;
-    task->flags &= (uint16_t)~WEFT__FLAG_TIMER;
-    weft__count(&driver->counters.spawned, (uint64_t)-1);
-    return false;
+    if (weft__set_timer(&extra->timer, when, task) < 0) {
+        task->flags &= (uint16_t)~WEFT__FLAG_TIMER;
+        weft__count(&driver->counters.spawned, (uint64_t)-1);
+        return false;
+    }
+    /* Last: whoever clears PARKED may run it. Made ready before that, it is queued: who picks it looks at its time. */
+    if (!weft__state_park(&task->state))
+        weft__queue_from_outside(task, weft__home_worker(task));
+    return true;
 }
 
 static void queue_pinned(struct weft__driver *driver, weft_task *task)
@@ -273,6 +314,8 @@ static bool launch(struct weft__driver *driver, const weft_spawn_options *option
             weft__unpin(weft__home_worker(task));
         return false;
     }
+    if (weft__observed())
+        weft__observe_ready(task);
     if (options->flags & WEFT_SPAWN_PINNED)
         queue_pinned(driver, task);
     else if ((options->flags & (WEFT_SPAWN_EAGER | WEFT_SPAWN_STACKLESS)) == WEFT_SPAWN_EAGER)
@@ -295,7 +338,7 @@ weft_task *weft_spawn_with(const weft_spawn_options *options, weft_fn *fn, void 
         return weft_spawn(fn, arg);
     if (!are_possible(options, driver->runtime))
         return NULL;
-    task = new_with(driver, options, fn, arg, 0);
+    task = new_with(driver, options, fn, arg, 0, __builtin_return_address(0));
     if (!task)
         return NULL;
     if (!launch(driver, options, task)) {
@@ -305,7 +348,8 @@ weft_task *weft_spawn_with(const weft_spawn_options *options, weft_fn *fn, void 
     return task;
 }
 
-static weft_task *new_stackless(struct weft__driver *driver, weft_fn *fn, void *arg, uint32_t state)
+static inline weft_task *new_stackless(struct weft__driver *driver, weft_fn *fn, void *arg, uint32_t state,
+                                       uint16_t flags, const void *at)
 {
     weft_task *task = weft__record_get(driver->runtime->depot, &driver->records);
 
@@ -313,6 +357,11 @@ static weft_task *new_stackless(struct weft__driver *driver, weft_fn *fn, void *
         return NULL;
     init_record(task, fn, arg, WEFT__STACKLESS | state);
     make_stackless(task);
+    task->flags = flags;
+    if (weft__observed() && !weft__observe_spawn(task, at)) {
+        free_record(driver, task);
+        return NULL;
+    }
     queue_new(driver, task);
     return task;
 }
@@ -325,7 +374,7 @@ weft_task *weft_spawn_stackless(weft_fn *fn, void *arg)
         weft__misused("weft_spawn_stackless");
         return NULL;
     }
-    return new_stackless(driver, fn, arg, 0);
+    return new_stackless(driver, fn, arg, 0, 0, __builtin_return_address(0));
 }
 
 int weft_go_stackless(weft_fn *fn, void *arg)
@@ -334,7 +383,7 @@ int weft_go_stackless(weft_fn *fn, void *arg)
 
     if (!driver)
         return weft__misused("weft_go_stackless");
-    return new_stackless(driver, fn, arg, WEFT__NO_HANDLE) ? 0 : -ENOMEM;
+    return new_stackless(driver, fn, arg, WEFT__NO_HANDLE, 0, __builtin_return_address(0)) ? 0 : -ENOMEM;
 }
 
 /* ---- children ---- */
@@ -365,13 +414,15 @@ weft_task *weft__child_new(const weft_spawn_options *options, weft_fn *fn, void 
         options = &defaults;
     if (!driver || !are_possible(options, driver->runtime))
         return NULL;
-    task = new_with(driver, options, fn, arg, WEFT__CHILD | WEFT__NO_HANDLE | WEFT__AWAITED);
+    task = new_with(driver, options, fn, arg, WEFT__CHILD | WEFT__NO_HANDLE | WEFT__AWAITED,
+                    __builtin_return_address(0));
     if (!task)
         return NULL;
     if (!weft__task_extra(task)) {
         free_record(driver, task);
         return NULL;
     }
+    __atomic_store_n(&task->extra->parent, driver->coroutine->current, __ATOMIC_RELAXED);
     atomic_store_explicit(&task->waiter, tagged(ends), memory_order_relaxed);
     if (inherited) {
         task->scopes = inherited;
@@ -385,10 +436,11 @@ int weft__child_launch(weft_task *child, const weft_spawn_options *options)
 {
     struct weft__driver *driver = task_driver();
 
-    if (!options)
-        queue_new(driver, child);
-    else if (!launch(driver, options, child))
-        return -ENOMEM;
+    if (options)
+        return launch(driver, options, child) ? 0 : -ENOMEM;
+    if (weft__observed())
+        weft__observe_ready(child);
+    queue_new(driver, child);
     return 0;
 }
 
@@ -408,7 +460,19 @@ void *weft__child_arg(const weft_task *child)
     return child->extra->child_arg;
 }
 
-static weft_task *spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *arg, uint32_t state)
+/* Queue it, or free it again: then out of memory. */
+static bool queue_outside_record(struct weft__worker *worker, weft_task *task, const void *at)
+{
+    if (weft__observed() && !weft__observe_spawn(task, at)) {
+        free_anywhere(task);
+        return false;
+    }
+    atomic_fetch_add_explicit(&worker->outside_spawned, 1, memory_order_release);
+    weft__queue_from_outside(task, worker);
+    return true;
+}
+
+static weft_task *spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *arg, uint32_t state, const void *at)
 {
     weft_task *task = NULL;
 
@@ -419,8 +483,8 @@ static weft_task *spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *a
         task = outside_record(worker);
         if (task) {
             init_record(task, fn, arg, state);
-            atomic_fetch_add_explicit(&worker->outside_spawned, 1, memory_order_release);
-            weft__queue_from_outside(task, worker);
+            if (!queue_outside_record(worker, task, at))
+                task = NULL;
         }
     }
     weft__end_visit(runtime);
@@ -433,7 +497,7 @@ weft_task *weft_runtime_spawn(weft_runtime *runtime, weft_fn *fn, void *arg)
 
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_spawn(fn, arg);
-    return spawn_from_outside(runtime, fn, arg, 0);
+    return spawn_from_outside(runtime, fn, arg, 0, __builtin_return_address(0));
 }
 
 int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
@@ -444,7 +508,7 @@ int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_go(fn, arg);
     weft__visit(runtime);
-    if (!spawn_from_outside(runtime, fn, arg, WEFT__NO_HANDLE))
+    if (!spawn_from_outside(runtime, fn, arg, WEFT__NO_HANDLE, __builtin_return_address(0)))
         rc = atomic_load_explicit(&runtime->stopping, memory_order_seq_cst) ? -ESHUTDOWN : -ENOMEM;
     weft__end_visit(runtime);
     return rc;
@@ -454,18 +518,8 @@ int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
 weft_task *weft__spawn_stackless_always(weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = task_driver();
-    weft_task *task;
 
-    if (!driver)
-        return NULL;
-    task = weft__record_get(driver->runtime->depot, &driver->records);
-    if (!task)
-        return NULL;
-    init_record(task, fn, arg, WEFT__STACKLESS);
-    make_stackless(task);
-    task->flags = WEFT__FLAG_BEGUN;
-    queue_new(driver, task);
-    return task;
+    return driver ? new_stackless(driver, fn, arg, 0, WEFT__FLAG_BEGUN, __builtin_return_address(0)) : NULL;
 }
 
 /* ---- results that come from elsewhere ---- */
@@ -482,6 +536,8 @@ weft_task *weft__task_new_external(weft_runtime *runtime, weft_fn *fn, void *arg
     if (!task)
         return NULL;
     init_record(task, fn, arg, WEFT__POOL);
+    if (weft__observed())
+        weft__observe(WEFT_TRACE_SPAWN, task, (intptr_t)weft_self());
     atomic_fetch_add_explicit(&runtime->external_spawned, 1, memory_order_release);
     return task;
 }
@@ -493,6 +549,8 @@ void weft__task_finish(weft_task *task, intptr_t result)
 
     enum weft__end_action action;
 
+    if (weft__observed())
+        weft__observe(WEFT_TRACE_END, task, result);
     task->result = result;
     action = weft__state_end(&task->state, &task->waiter, &waiter);
     if (is_tagged(waiter)) {
@@ -520,12 +578,15 @@ void weft__task_discard(weft_task *task)
 
 static inline void wake_waiter(struct weft__worker *worker, weft_task *waiter)
 {
-    if (!worker)
+    if (!worker) {
         weft__ready(waiter);
-    else if (weft__is_bound_elsewhere(waiter, worker))
+    } else if (weft__is_bound_elsewhere(waiter, worker)) {
         weft__ready_from_inside(waiter);
-    else if (weft__state_ready(&waiter->state) == WEFT__READY_QUEUE)
+    } else if (weft__state_ready(&waiter->state) == WEFT__READY_QUEUE) {
+        if (weft__observed())
+            weft__observe_ready(waiter);
         weft__make_next(worker, waiter);
+    }
 }
 
 /* A watcher is told. True: it wants to be told again, outside. */
@@ -656,7 +717,7 @@ static inline bool has_room(const weft_task *root, const weft_task *task, const 
     char *frame = __builtin_frame_address(0);
 
     if (__builtin_expect(task->flags & WEFT__FLAG_EXTRA, 0))
-        return !weft__is_pinned(task) && root->stack &&
+        return !weft__is_pinned(task) && !(task->flags & WEFT__FLAG_TIMER) && root->stack &&
                (size_t)(frame - root->stack->low) >= weft__task_stack_size(task, runtime);
     return frame >= root->in_place_limit;
 }
@@ -706,9 +767,13 @@ static inline intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
     intptr_t result;
 
     task->under = awaiter;
-    root->current = task;
+    weft__set_current(root, task);
+    if (weft__observed())
+        weft__observe_in_place(task, awaiter);
     result = weft__task_call(task);
-    root->current = awaiter;
+    if (weft__observed())
+        weft__observe_end(task, result);
+    weft__set_current(root, awaiter);
 
     driver = weft__driver();
     weft__count(&driver->counters.ran_in_place, 1);
@@ -742,9 +807,13 @@ int weft__child_run(weft_task *child)
     intptr_t result;
 
     child->under = awaiter;
-    root->current = child;
+    weft__set_current(root, child);
+    if (weft__observed())
+        weft__observe_in_place(child, awaiter);
     result = weft__task_call(child);
-    root->current = awaiter;
+    if (weft__observed())
+        weft__observe_end(child, result);
+    weft__set_current(root, awaiter);
     driver = weft__driver();
     left = weft__task_end(driver, NULL, child, result);
     weft__task_finish_outside(driver, child, left, result);
@@ -756,6 +825,12 @@ static bool runs_in_place(weft_task *task)
     weft_task *root = atomic_load_explicit(&task->root, memory_order_relaxed);
 
     return root && root != task;
+}
+
+static WEFT__COLD void observe_await(const weft_task *self, const weft_task *task)
+{
+    if (!weft__state_is_thread(&self->state))
+        weft__observe(WEFT_TRACE_AWAIT, self->current, (intptr_t)task);
 }
 
 /* The waiter is there: wait, take the result, free the record. */
@@ -771,6 +846,8 @@ static int await_as(weft_task *self, weft_task *task, intptr_t *result)
     if (!atomic_compare_exchange_strong_explicit(&task->waiter, &nobody, self, memory_order_relaxed,
                                                  memory_order_relaxed))
         return -EBUSY;
+    if (weft__observed())
+        observe_await(self, task);
     if (!weft__state_await(&task->state))
         fate = weft__wait_for_end(self, task);
     *result = task->result;
@@ -878,10 +955,18 @@ static intptr_t begin_to_await(weft_task *self, weft_task *task)
 
     if (task == self)
         return -EDEADLK;
+    /* Of another runtime: that must not be gone when its end is seen. */
+    if (task->runtime != self->runtime)
+        weft__visit(task->runtime);
     if (runs_in_place(task) || !atomic_compare_exchange_strong_explicit(&task->waiter, &nobody, self,
-                                                                        memory_order_relaxed, memory_order_relaxed))
+                                                                        memory_order_relaxed, memory_order_relaxed)) {
+        if (task->runtime != self->runtime)
+            weft__end_visit(task->runtime);
         return -EBUSY;
+    }
     self->pending = task;
+    if (weft__observed())
+        weft__observe(WEFT_TRACE_AWAIT, self, (intptr_t)task);
     weft__state_await(&task->state);
     return 0;
 }
@@ -905,6 +990,7 @@ static void watch_fate(weft_task *self, weft_task *task)
 intptr_t weft_async_await(weft_task *task, intptr_t *result)
 {
     weft_task *self = weft__stepping();
+    weft_runtime *runtime;
     intptr_t rc;
 
     if (!self)
@@ -922,7 +1008,10 @@ intptr_t weft_async_await(weft_task *task, intptr_t *result)
     if (result)
         *result = task->result;
     atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed);
+    runtime = task->runtime;
     free_anywhere(task);
+    if (runtime != self->runtime)
+        weft__end_visit(runtime);
     weft__step_done(self);
     return take_fate(self);
 }
@@ -951,7 +1040,11 @@ static weft_task *whom_to_ready(weft_task *task)
 
 weft_task *weft__child_cancel(weft_task *child)
 {
-    return weft__state_cancel(&child->state) ? whom_to_ready(child) : NULL;
+    if (!weft__state_cancel(&child->state))
+        return NULL;
+    if (weft__observed())
+        weft__observe(WEFT_TRACE_CANCEL, child, 0);
+    return whom_to_ready(child);
 }
 
 int weft_cancel(weft_task *task)
@@ -962,6 +1055,8 @@ int weft_cancel(weft_task *task)
         return -EINVAL;
     if (!weft__state_cancel(&task->state))
         return 0;
+    if (weft__observed())
+        weft__observe(WEFT_TRACE_CANCEL, task, 0);
     if (weft__state_is_pool(&task->state)) {
         weft__pool_cancel(task);
         return 1;

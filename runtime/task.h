@@ -31,9 +31,15 @@
 struct weft__worker;
 struct weft__driver;
 
+enum { WEFT__NAME_SIZE = 32 };
+
+/* A name is read while it may be replaced (inspect.c): word by word. */
+typedef uint64_t __attribute__((may_alias)) weft__name_word;
+
 /* What only some tasks have; from malloc. It stays with the record, for the next task that needs it. */
 struct weft__task_extra {
-    char name[32];
+    char name[WEFT__NAME_SIZE] __attribute__((aligned(8)));
+    const weft_task *parent; /* of a group's child: who spawned it, an identity. Any thread, atomically */
     size_t stack_size;
     struct weft__timer timer;       /* WEFT__FLAG_TIMER: of a delayed start, or of a stackless task's scopes */
     int64_t start_at;               /* of a delayed start */
@@ -50,6 +56,7 @@ enum {
     WEFT__FLAG_EXTRA = 1u << 3,     /* `extra` is this task's, not left behind by an earlier one */
     WEFT__FLAG_TIMER = 1u << 4,     /* extra->timer is set, or has fired */
     WEFT__FLAG_BEGUN = 1u << 5,     /* a stackless task that has run */
+    WEFT__FLAG_LOCALS = 1u << 6,    /* extra->locals is not empty */
 };
 
 struct weft_task {
@@ -93,7 +100,7 @@ struct weft_task {
             /* Of a root; whoever runs the coroutine. */
             struct weft__stack *stack;
             char *in_place_limit; /* a frame below this leaves too little stack to run a task in place */
-            weft_task *current;   /* the innermost task on this stack */
+            weft_task *current;   /* the innermost task on this stack; written atomically, for inspect.c */
         };
         /* A stackless task, its own root from the beginning: what it waits for. */
         struct weft__wait wait;
@@ -167,6 +174,16 @@ void weft__task_drop_timer(weft_task *task);
  */
 int weft__wait_for_end(weft_task *self, weft_task *task);
 
+/* The name of a task that the caller owns, or that its handle protects; "" if it has none. */
 const char *weft__task_name(const weft_task *task);
+
+/* The name of any task, at any time. In inspect.c. */
+void weft__task_copy_name(const weft_task *task, char name[WEFT__NAME_SIZE]);
+
+/* The innermost task of a coroutine changes. */
+static inline void weft__set_current(weft_task *root, weft_task *task)
+{
+    __atomic_store_n(&root->current, task, __ATOMIC_RELAXED);
+}
 
 #endif

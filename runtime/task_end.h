@@ -16,6 +16,7 @@ enum {
 enum weft__left {
     WEFT__LEFT_NOTHING, /* a handle refers to it */
     WEFT__LEFT_RECORD,  /* nobody refers to it: report a failure, free the record */
+    WEFT__LEFT_END,     /* all of it: its locals are to be destroyed first; end_unstarted's own */
     WEFT__LEFT_AFTER    /* a child whose watcher wants to be told again, outside (ends.h); free the record */
 };
 
@@ -33,7 +34,10 @@ void weft__task_free(struct weft__driver *driver, weft_task *task);
 /* Is this result a failure that somebody should hear of? */
 static inline bool weft__task_has_failed(const weft_task *task, intptr_t result)
 {
-    return weft_is_error(result) && !(result == -ECANCELED && weft__state_is_cancelled(&task->state)) &&
+    return weft_is_error(result) &&
+           !(result == -ECANCELED &&
+             (weft__state_is_cancelled(&task->state) ||
+              atomic_load_explicit(&task->runtime->stopping, memory_order_relaxed))) &&
            !(atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__CHILD);
 }
 

@@ -41,6 +41,9 @@ enum {
     WEFT__WATCHED = 1u << 11, /* with AWAITED: `waiter` is a watcher (ends.h), which may give up */
 };
 
+/* The word of a record that is no task's. */
+#define WEFT__FREE (WEFT__DONE | WEFT__NO_HANDLE)
+
 /* What to do with a task that was made ready. */
 enum weft__ready_action {
     WEFT__READY_NOTHING, /* it runs, or somebody else queues it */

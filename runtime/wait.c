@@ -221,20 +221,32 @@ int weft__wait_over(weft_task *self, bool (*over)(const void *what), const void 
     return wait_until(self, over, what, deadline);
 }
 
+/* A thread is cancelled by nobody but a signal (interrupt.c), which makes it ready after that. */
+static void wait_thread_for_end(weft_task *self, weft_task *task)
+{
+    while (!is_done(task)) {
+        if (weft__state_is_cancelled(&self->state) && weft__state_uncancel(&self->state))
+            weft_cancel(task);
+        else
+            park_thread(self, INT64_MAX);
+    }
+}
+
 /* Wait for its end. If the awaiter is interrupted, pass that on, once, and go on waiting. */
 int weft__wait_for_end(weft_task *self, weft_task *task)
 {
-    int fate = wait_until(self, is_done, task, INT64_MAX);
+    int fate;
 
+    if (weft__state_is_thread(&self->state)) {
+        wait_thread_for_end(self, task);
+        return 0;
+    }
+    fate = wait_until(self, is_done, task, INT64_MAX);
     if (fate == 0)
         return 0;
     weft_cancel(task);
-    if (weft__state_is_thread(&self->state)) {
-        wait_thread(self, is_done, task, INT64_MAX);
-    } else {
-        while (!is_done(task))
-            weft__park(weft__driver());
-    }
+    while (!is_done(task))
+        weft__park(weft__driver());
     return fate;
 }
 
@@ -245,6 +257,8 @@ static void queue_ready_task(weft_task *task)
     struct weft__driver *driver = weft__driver();
     struct weft__worker *worker = NULL;
 
+    if (weft__observed())
+        weft__observe_ready(task);
     if (driver && driver->runtime == task->runtime &&
         !(__builtin_expect(weft__is_pinned(task), 0) && weft__home_worker(task) != driver->worker))
         worker = weft__enter(driver);
@@ -277,8 +291,11 @@ void weft__ready_from_inside(weft_task *waiter)
 
     if (action == WEFT__READY_FUTEX)
         weft__futex_wake(&waiter->state, 1);
-    else if (action == WEFT__READY_QUEUE)
-        weft__queue_from_outside(waiter, weft__home_worker(waiter));
+    if (action != WEFT__READY_QUEUE)
+        return;
+    if (weft__observed())
+        weft__observe_ready(waiter);
+    weft__queue_from_outside(waiter, weft__home_worker(waiter));
 }
 
 /* ---- sleeping ---- */

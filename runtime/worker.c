@@ -46,7 +46,7 @@ enum {
 /* ---- the calling thread ---- */
 
 static __thread struct weft__driver *this_driver __attribute__((tls_model("initial-exec")));
-intptr_t weft__driver_offset;
+struct weft__process weft__process;
 
 __attribute__((constructor)) static void find_driver_offset(void)
 {
@@ -57,7 +57,7 @@ __attribute__((constructor)) static void find_driver_offset(void)
 #else
     __asm__ volatile("mrs %0, tpidr_el0" : "=r"(thread_pointer));
 #endif
-    weft__driver_offset = (char *)&this_driver - thread_pointer;
+    weft__process.driver_offset = (char *)&this_driver - thread_pointer;
 }
 
 /* ---- being inside ---- */
@@ -201,8 +201,12 @@ static bool has_started(const weft_task *task)
 static __attribute__((noinline)) void end_unstarted(struct weft__driver *driver, struct weft__worker *worker,
                                                     weft_task *task, intptr_t result)
 {
-    enum weft__left left = weft__task_end(driver, worker, task, result);
+    enum weft__left left = WEFT__LEFT_END;
 
+    if (weft__observed())
+        task->result = result;
+    else
+        left = weft__task_end(driver, worker, task, result);
     if (left == WEFT__LEFT_NOTHING)
         return;
     task->mask = (uint16_t)left;
@@ -210,14 +214,29 @@ static __attribute__((noinline)) void end_unstarted(struct weft__driver *driver,
     driver->unfinished = task;
 }
 
+/* Its locals are destroyed before it is DONE. Outside. */
+static enum weft__left end_outside(weft_task *task)
+{
+    intptr_t result = task->result;
+
+    task->mask = 0;
+    weft__observe_end_unstarted(task, result);
+    return weft__task_end(weft__driver(), NULL, task, result);
+}
+
 /* Outside. */
 static __attribute__((noinline)) void finish_outside(struct weft__driver *driver)
 {
     while (driver->unfinished) {
         weft_task *task = driver->unfinished;
+        enum weft__left left = (enum weft__left)task->mask;
+        intptr_t result = task->result;
 
         driver->unfinished = task->next;
-        weft__task_finish_outside(driver, task, (enum weft__left)task->mask, task->result);
+        if (left == WEFT__LEFT_END)
+            left = end_outside(task);
+        if (left != WEFT__LEFT_NOTHING)
+            weft__task_finish_outside(driver, task, left, result);
     }
 }
 
@@ -261,6 +280,14 @@ static weft_task *pick(struct weft__driver *driver, struct weft__worker *worker)
 
 static void coroutine_main(void *driver);
 
+/* It is the innermost task of its own coroutine, on its own stack. */
+static inline void begin_on(const struct weft__driver *driver, weft_task *task, struct weft__stack *stack)
+{
+    task->stack = stack;
+    task->in_place_limit = stack->low + driver->runtime->config.stack_size;
+    weft__set_current(task, task);
+}
+
 /* Give a task its stack. False: out of memory. Inside. */
 static bool start(struct weft__driver *driver, weft_task *task)
 {
@@ -271,7 +298,7 @@ static bool start(struct weft__driver *driver, weft_task *task)
     if (!stack)
         return false;
     weft__annotate_stack_begin(stack);
-    task->stack = stack;
+    begin_on(driver, task, stack);
     /* The context takes the place of these in the record; coroutine_main puts them back. */
     driver->start_fn = task->fn;
     driver->start_arg = task->arg;
@@ -348,10 +375,13 @@ static void queue_anywhere(struct weft__driver *driver, weft_task *task)
 
 static __attribute__((noinline)) void after_rare(struct weft__driver *driver, enum weft__after after)
 {
-    if (after == WEFT__AFTER_RELEASE)
+    if (after == WEFT__AFTER_RELEASE) {
         release_stack(driver, driver->after_stack);
-    else
-        queue_anywhere(driver, driver->after_task);
+        return;
+    }
+    if (weft__observed())
+        weft__observe_ready(driver->after_task);
+    queue_anywhere(driver, driver->after_task);
 }
 
 /* What the left context could not do for itself. Inside, or on the own stack of a driver that lost its worker. */
@@ -381,6 +411,8 @@ static inline struct weft__driver *switch_from(struct weft__driver *driver, weft
     weft__annotate_enter(fake);
     after_switch(driver);
     leave_and_finish(driver);
+    if (weft__observed())
+        weft__observe_resume(driver);
     return driver;
 }
 
@@ -393,6 +425,8 @@ __attribute__((noinline)) struct weft__driver *weft__park(struct weft__driver *d
 
     if (weft__state_take_notification(&self->state))
         return driver;
+    if (weft__observed())
+        weft__observe_park(driver);
     worker = weft__enter(driver);
     driver->after = WEFT__AFTER_PARK;
     driver->after_task = self;
@@ -406,6 +440,8 @@ __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver
     weft_task *next;
 
     if (!worker) {
+        if (weft__observed())
+            weft__observe_pass_on(driver);
         driver->after = WEFT__AFTER_QUEUE;
         driver->after_task = self;
         return switch_from(driver, self, NULL);
@@ -414,9 +450,13 @@ __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver
         weft__charge(driver, worker, WEFT__CREDIT_DISPATCH);
         if (!worker->queue.head) {
             weft__leave(driver);
+            if (weft__observed())
+                weft__observe_pass_on(driver);
             return driver;
         }
     }
+    if (weft__observed())
+        weft__observe_yield(driver);
     /* Before the registers are saved: nobody else can take it while this thread is inside. */
     weft__queue_push(&worker->queue, self, worker);
     next = pick_startable(driver, worker);
@@ -430,8 +470,11 @@ __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver
 void weft__run_eagerly(struct weft__driver *driver, weft_task *task)
 {
     weft_task *self = driver->coroutine;
-    struct weft__worker *worker = self == &driver->stepper ? NULL : weft__enter(driver);
+    struct weft__worker *worker;
 
+    if (weft__observed())
+        weft__observe_pass_on(driver);
+    worker = self == &driver->stepper ? NULL : weft__enter(driver);
     weft__count(&driver->counters.spawned, 1);
     weft__set_home(task, (uintptr_t)driver->worker);
     if (!worker || !start(driver, task)) {
@@ -440,6 +483,8 @@ void weft__run_eagerly(struct weft__driver *driver, weft_task *task)
         weft__queue_from_outside(task, driver->worker);
         return;
     }
+    if (weft__observed())
+        weft__observe_ready(self);
     /* Before the registers are saved: nobody else can take it while this thread is inside. */
     weft__make_next(worker, self);
     switch_from(driver, self, task);
@@ -461,7 +506,7 @@ static __attribute__((noinline)) weft_task *next_on_this_stack(struct weft__driv
 
     if (next && !has_started(next)) {
         if (fits(next, stack, driver->runtime)) {
-            next->stack = stack;
+            begin_on(driver, next, stack);
             atomic_store_explicit(&next->root, next, memory_order_relaxed);
             adopt(driver, worker, next);
             return next;
@@ -487,7 +532,7 @@ static void coroutine_main(void *arg)
     struct weft__driver *driver = arg;
     weft_task *task = driver->coroutine;
 
-    task->fn = driver->start_fn;
+    __atomic_store_n(&task->fn, driver->start_fn, __ATOMIC_RELAXED); /* for inspect.c */
     task->arg = driver->start_arg;
     weft__annotate_enter(NULL);
     after_switch(driver);
@@ -497,11 +542,13 @@ static void coroutine_main(void *arg)
         struct weft__worker *worker;
         intptr_t result;
 
-        task->current = task;
-        task->in_place_limit = stack->low + driver->runtime->config.stack_size;
         /* Full fence: `root` is stored, CANCEL is looked at from now on; pairs with weft__state_cancel. */
         atomic_thread_fence(memory_order_seq_cst);
+        if (weft__observed())
+            weft__observe_start(task);
         result = weft__task_call(task);
+        if (weft__observed())
+            weft__observe_end(task, result);
         driver = weft__driver();
         worker = end_task(driver, weft__enter(driver), task, result);
         task = next_on_this_stack(driver, worker, stack);
@@ -601,17 +648,46 @@ static inline bool is_first_step(weft_task *task)
     return true;
 }
 
+static WEFT__COLD void observe_step_end(struct weft__driver *driver, weft_task *task, intptr_t result)
+{
+    if (result == WEFT_PENDING)
+        weft__observe_park(driver);
+    else
+        weft__observe_end(task, result);
+}
+
+static WEFT__COLD void observe_step(struct weft__driver *driver, weft_task *task, bool is_first)
+{
+    if (is_first)
+        weft__observe_start(task);
+    else
+        weft__observe_resume(driver);
+}
+
+/* Cancelled before its first step. */
+static __attribute__((noinline)) intptr_t skip_step(weft_task *task)
+{
+    if (weft__observed())
+        weft__observe_end_unstarted(task, -ECANCELED);
+    return -ECANCELED;
+}
+
 /* Call its function, outside: from the beginning, or where it left off. */
 static intptr_t call_step(struct weft__driver *driver, weft_task *task)
 {
+    bool is_first = is_first_step(task);
     intptr_t result;
 
-    if (is_first_step(task) && weft__is_cancelled_early(driver, task))
-        return -ECANCELED;
+    if (is_first && weft__is_cancelled_early(driver, task))
+        return skip_step(task);
     driver->stepper.current = task;
+    if (weft__observed())
+        observe_step(driver, task, is_first);
     result = task->fn(task->arg);
     if (__builtin_expect(result != WEFT_PENDING && task->pending != NULL, 0))
         weft__stackless_broken(task);
+    if (weft__observed())
+        observe_step_end(driver, task, result);
     return result;
 }
 
@@ -634,8 +710,11 @@ static struct weft__worker *step(struct weft__driver *driver, struct weft__worke
     rest(driver);
     if (result != WEFT_PENDING)
         return end_task(driver, worker, task, result);
-    if (!weft__state_park(&task->state))
+    if (!weft__state_park(&task->state)) {
+        if (weft__observed())
+            weft__observe_ready(task);
         queue_anywhere(driver, task);
+    }
     return worker;
 }
 
@@ -669,7 +748,7 @@ static void drive(struct weft__driver *driver)
         }
     }
     weft__stop_searching(driver);
-    weft__leave(driver);
+    leave_and_finish(driver); /* the worker may have been taken just after a pick */
     if (driver->step) { /* the worker was taken at that moment */
         weft__queue_from_outside(driver->step, driver->worker);
         driver->step = NULL;

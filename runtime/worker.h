@@ -29,6 +29,7 @@
 #include "runtime/annotate.h"
 #include "runtime/fence.h"
 #include "runtime/idle.h"
+#include "runtime/observe.h"
 #include "runtime/poller.h"
 #include "runtime/queue.h"
 #include "runtime/record.h"
@@ -48,7 +49,8 @@ struct weft__worker {
     uint32_t next_streak; /* how often in a row it was used */
     int32_t credit;       /* until the next look around; see maintain() */
     int32_t credit_given;
-    uint32_t slice_ns;  /* what a dispatch took lately, on average */
+    uint32_t slice_ns;  /* what a dispatch took since the last look, on average */
+    uint32_t pace_ns;   /* what it is reckoned to take until the next one */
     int64_t turn_ns;    /* how long the same coroutine has run, as of the last look around */
     uint64_t turn;      /* dispatches then */
     int64_t busy_since; /* when it last began to run without a sleep */
@@ -135,6 +137,10 @@ struct weft__driver {
     struct weft__context never; /* of stacks that are left for good */
     struct weft__annotated_thread annotated;
     uint64_t random;
+    weft_task *blocker;       /* the coroutine in whose section it is */
+    uint32_t section_depth;   /* weft_block_begin's that have not ended */
+    _Atomic uint32_t section; /* counts beginnings and ends: odd, it is about to block. Written by this thread */
+    int64_t slice_start; /* debug mode: when the task that runs last came to run */
     pthread_t thread;
     _Atomic int tid;
     bool exited;                 /* to be joined; under the runtime's drivers_lock */
@@ -151,20 +157,18 @@ struct weft__driver {
  * assembly, because a compiler may keep the address of a thread-local over a call that resumes on another
  * thread. The offset of the variable from the thread pointer is the same in every thread (initial-exec model).
  */
-extern intptr_t weft__driver_offset __attribute__((visibility("hidden")));
-
 static inline struct weft__driver *weft__driver(void)
 {
 #if defined(__x86_64__)
     struct weft__driver *driver;
 
-    __asm__ volatile("movq %%fs:(%1), %0" : "=r"(driver) : "r"(weft__driver_offset) : "memory");
+    __asm__ volatile("movq %%fs:(%1), %0" : "=r"(driver) : "r"(weft__process.driver_offset) : "memory");
     return driver;
 #elif defined(__aarch64__)
     char *thread_pointer;
 
     __asm__ volatile("mrs %0, tpidr_el0" : "=r"(thread_pointer));
-    return *(struct weft__driver **)(thread_pointer + weft__driver_offset);
+    return *(struct weft__driver **)(thread_pointer + weft__process.driver_offset);
 #else
 #error "weft runs on x86-64 and AArch64"
 #endif

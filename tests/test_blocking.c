@@ -143,6 +143,7 @@ static void outside_a_task_calls_are_refused(void **state)
     assert_int_equal(weft_blocking(add_one, NULL), -EPERM);
     assert_int_equal(weft_blocking_abandonable(add_one, NULL, NULL), -EPERM);
     assert_null(weft_spawn_blocking(add_one, NULL));
+    assert_null(weft_spawn_blocking_abandonable(add_one, NULL, NULL));
 }
 
 static intptr_t describe_thread(void *arg)
@@ -581,6 +582,95 @@ static void handle_can_be_awaited_cancelled_and_detached(void **state)
     run(start(1, WEFT_UNBOUNDED, 1000), handle_main, NULL);
 }
 
+static intptr_t cancel_late(void *arg)
+{
+    weft_timeout timeout;
+    intptr_t result;
+
+    assert_int_equal(weft_timeout_begin(&timeout, WEFT_MS(5)), 0);
+    result = weft_await(arg);
+    assert_int_equal(weft_timeout_end(&timeout), 1);
+    return result;
+}
+
+static intptr_t abandon_handle_main(void *arg)
+{
+    static struct gate gate, late_gate;
+    int before = atomic_load(&orphans);
+    weft_task *task, *waiting, *late;
+    atomic_int calls = 0;
+
+    (void)arg;
+    gate = late_gate = (struct gate)GATE;
+    task = weft_spawn_blocking_abandonable(pass_gate, &gate, note_orphan);
+    waiting = weft_spawn_blocking_abandonable(count, &calls, note_orphan);
+    until(&gate.entered, 1);
+    assert_int_equal(weft_cancel(waiting), 1); /* it has not started: removed */
+    assert_int_equal(weft_await(waiting), -ECANCELED);
+    assert_int_equal(weft_cancel(task), 1);
+    assert_int_equal(weft_await(task), -ECANCELED); /* while the call runs */
+    assert_int_equal(atomic_load(&gate.passed), 0);
+    open_gate(&gate);
+    until(&orphans, before + 1);
+    assert_int_equal(atomic_load(&calls), 0);
+
+    /* An awaiter that is late does not wait for the call either. */
+    late = weft_spawn_blocking_abandonable(pass_gate, &late_gate, note_orphan);
+    until(&late_gate.entered, 1);
+    assert_int_equal(weft_await(weft_spawn(cancel_late, late)), -ETIMEDOUT);
+    assert_int_equal(atomic_load(&late_gate.passed), 0);
+    open_gate(&late_gate);
+    until(&orphans, before + 2);
+
+    assert_int_equal(weft_await(weft_spawn_blocking_abandonable(add_one, (void *)1, NULL)), 2);
+    return 0;
+}
+
+static void abandoned_handle_ends_at_once_and_its_call_in_the_orphan_function(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        run(start(1, WEFT_UNBOUNDED, 1000), abandon_handle_main, NULL);
+}
+
+static atomic_int seen_by_orphan;
+
+static void count_orphan(intptr_t result, void *arg)
+{
+    (void)arg;
+    if (result == 4)
+        atomic_fetch_add(&seen_by_orphan, 1);
+}
+
+/* Cancelled before, while or after it runs: the result is seen by the awaiter or by the orphan function, once. */
+static intptr_t race_main(void *arg)
+{
+    int seen_by_awaiter = 0;
+
+    (void)arg;
+    for (int i = 0; i < 2000; i++) {
+        weft_task *task = weft_spawn_blocking_abandonable(add_one, (void *)3, count_orphan);
+
+        for (volatile int spin = i % 50 * 100; spin > 0; spin--)
+            ;
+        weft_cancel(task);
+        if (weft_await(task) == 4)
+            seen_by_awaiter++;
+    }
+    /* Every call that has begun. */
+    while ((uint64_t)(seen_by_awaiter + atomic_load(&seen_by_orphan)) < stats().blocking_jobs)
+        weft_sleep(WEFT_US(100));
+    assert_int_equal(seen_by_awaiter + atomic_load(&seen_by_orphan), stats().blocking_jobs);
+    return 0;
+}
+
+static void every_result_has_one_owner(void **state)
+{
+    (void)state;
+    atomic_store(&seen_by_orphan, 0);
+    run(start(4, WEFT_UNBOUNDED, 1000), race_main, NULL);
+}
+
 /* ---- the end ---- */
 
 static struct gate last_gate = GATE;
@@ -684,6 +774,8 @@ int main(void)
         cmocka_unit_test(abandoned_call_ends_in_its_orphan_function),
         cmocka_unit_test(abandonable_call_that_has_not_started_is_removed),
         cmocka_unit_test(handle_can_be_awaited_cancelled_and_detached),
+        cmocka_unit_test(abandoned_handle_ends_at_once_and_its_call_in_the_orphan_function),
+        cmocka_unit_test(every_result_has_one_owner),
         cmocka_unit_test(stop_leaves_running_calls_behind_by_name),
         cmocka_unit_test(runtimes_have_pools_of_their_own),
     };

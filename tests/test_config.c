@@ -18,6 +18,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,9 +33,10 @@
 #define ARRAY_LENGTH(a) (sizeof(a) / sizeof *(a))
 
 static const char *const variables[] = {
-    "WEFT_WORKERS",      "WEFT_BLOCKING_MAX", "WEFT_BLOCKING_KEEPALIVE_MS", "WEFT_BLOCKING_QUEUE",
-    "WEFT_STACK_SIZE",   "WEFT_AFFINITY",     "WEFT_TAKEOVER_US",           "WEFT_DEBUG",
-    "WEFT_PRINT_CONFIG", "WEFT_SEED",
+    "WEFT_WORKERS",        "WEFT_BLOCKING_MAX", "WEFT_BLOCKING_KEEPALIVE_MS",
+    "WEFT_BLOCKING_QUEUE", "WEFT_STACK_SIZE",   "WEFT_AFFINITY",
+    "WEFT_TAKEOVER_US",    "WEFT_DEBUG",        "WEFT_SLOW_MS",
+    "WEFT_PRINT_CONFIG",   "WEFT_SEED",
 };
 
 /* ---- arbitrary input ---- */
@@ -171,6 +173,7 @@ static uint64_t field(const weft_config *config, const char *variable)
         config->affinity,
         (uint64_t)config->takeover_us,
         (uint64_t)(int64_t)config->debug,
+        (uint64_t)config->slow_ms,
         (uint64_t)(int64_t)config->print_config,
         config->seed,
     };
@@ -198,6 +201,7 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(config.affinity, WEFT_AFFINITY_NONE);
     assert_int_equal(config.takeover_us, 2000);
     assert_int_equal(config.debug, 0);
+    assert_int_equal(config.slow_ms, 100);
     assert_int_equal(config.print_config, 0);
     assert_int_equal(config.environment_wins, 0);
     assert_true(config.seed != 0);
@@ -246,6 +250,9 @@ static const struct accepted accepted[] = {
     {"WEFT_TAKEOVER_US", "0", 0, ALL_ONES},
     {"WEFT_DEBUG", "0", 0, ALL_ONES},
     {"WEFT_DEBUG", "1", SAME(1)},
+    {"WEFT_SLOW_MS", "1", SAME(1)},
+    {"WEFT_SLOW_MS", "3600000", SAME(3600000)},
+    {"WEFT_SLOW_MS", "off", 0, ALL_ONES},
     {"WEFT_PRINT_CONFIG", "0", 0, ALL_ONES},
     {"WEFT_PRINT_CONFIG", "1", SAME(1)},
     {"WEFT_SEED", "1", SAME(1)},
@@ -339,6 +346,7 @@ static const weft_config code_config = {
     .affinity = WEFT_AFFINITY_CORES,
     .takeover_us = 13000,
     .debug = WEFT_OFF,
+    .slow_ms = 19,
     .print_config = 1,
     .seed = 17,
 };
@@ -353,6 +361,7 @@ static void set_other_environment(void)
     setenv("WEFT_AFFINITY", "none", 1);
     setenv("WEFT_TAKEOVER_US", "off", 1);
     setenv("WEFT_DEBUG", "1", 1);
+    setenv("WEFT_SLOW_MS", "20", 1);
     setenv("WEFT_PRINT_CONFIG", "0", 1);
     setenv("WEFT_SEED", "18", 1);
 }
@@ -366,8 +375,8 @@ static void expect_values(weft_config config, const uint64_t expected[])
     }
 }
 
-static const uint64_t code_values[] = {3, 5, 7, 11, 1 << 20, WEFT_AFFINITY_CORES, 13000, 0, 1, 17};
-static const uint64_t environment_values[] = {4, 6, 8, UINT64_MAX, 2 << 20, WEFT_AFFINITY_NONE, 0, 1, 0, 18};
+static const uint64_t code_values[] = {3, 5, 7, 11, 1 << 20, WEFT_AFFINITY_CORES, 13000, 0, 19, 1, 17};
+static const uint64_t environment_values[] = {4, 6, 8, UINT64_MAX, 2 << 20, WEFT_AFFINITY_NONE, 0, 1, 20, 0, 18};
 
 static void code_wins_over_the_environment(void **state)
 {
@@ -434,6 +443,7 @@ static void the_callback_and_its_argument_are_kept(void **state)
 #define AFFINITY_ALLOWED "none or cores"
 #define TAKEOVER_ALLOWED "microseconds from 100 to 3600000000, or off (or 0)"
 #define SWITCH_ALLOWED "0 or 1"
+#define SLOW_ALLOWED "milliseconds from 1 to 3600000, or off"
 #define SEED_ALLOWED "a whole number from 0 to 18446744073709551615; 0 takes one from the system"
 
 static const struct {
@@ -474,6 +484,9 @@ static const struct {
     {"WEFT_TAKEOVER_US", "never", TAKEOVER_ALLOWED},
     {"WEFT_DEBUG", "2", SWITCH_ALLOWED},
     {"WEFT_DEBUG", "yes", SWITCH_ALLOWED},
+    {"WEFT_SLOW_MS", "0", SLOW_ALLOWED},
+    {"WEFT_SLOW_MS", "3600001", SLOW_ALLOWED},
+    {"WEFT_SLOW_MS", "never", SLOW_ALLOWED},
     {"WEFT_PRINT_CONFIG", "2", SWITCH_ALLOWED},
     {"WEFT_PRINT_CONFIG", "on", SWITCH_ALLOWED},
     {"WEFT_SEED", "18446744073709551616", SEED_ALLOWED},
@@ -522,6 +535,32 @@ static void every_bad_value_is_reported_and_nothing_is_applied(void **state)
                               "weft: WEFT_AFFINITY=\"all\" is refused; allowed: " AFFINITY_ALLOWED "\n");
     assert_memory_equal(&config, &untouched, sizeof config);
     free(said);
+}
+
+/* Those that only the environment has. */
+static void bad_variable_of_the_process_is_refused(void **state)
+{
+    (void)state;
+    setenv("WEFT_SIGINT", "yes", 1);
+    expect_resolve(NULL, -EINVAL, "weft: WEFT_SIGINT=\"yes\" is refused; allowed: on or off\n");
+    unsetenv("WEFT_SIGINT");
+    setenv("WEFT_DUMP_SIGNAL", "KILL", 1);
+    expect_resolve(NULL, -EINVAL,
+                   "weft: WEFT_DUMP_SIGNAL=\"KILL\" is refused; allowed: USR1, USR2, HUP, QUIT or off\n");
+    setenv("WEFT_DUMP_SIGNAL", "USR1", 1);
+    setenv("WEFT_SIGINT", "off", 1);
+    setenv("WEFT_TRACE", "anything", 1);
+    setenv("WEFT_DEBUG", "1", 1);
+    expect_resolve(NULL, 0, "");
+    assert_int_equal(weft__config_dump_signal(), SIGUSR1);
+    assert_int_equal(weft__config_takes_sigint(), 0);
+    assert_string_equal(weft__config_trace_file(), "anything");
+    unsetenv("WEFT_DUMP_SIGNAL");
+    setenv("WEFT_SIGINT", "", 1);
+    setenv("WEFT_TRACE", "", 1);
+    assert_int_equal(weft__config_dump_signal(), 0);
+    assert_int_equal(weft__config_takes_sigint(), 1);
+    assert_null(weft__config_trace_file());
 }
 
 static void bad_variable_is_refused_even_if_code_would_win(void **state)
@@ -657,6 +696,7 @@ static void the_table_shows_value_and_origin(void **state)
     setenv("WEFT_STACK_SIZE", "262145", 1);
     setenv("WEFT_SEED", "42", 1);
     setenv("WEFT_AFFINITY", "cores", 1);
+    setenv("WEFT_DUMP_SIGNAL", "QUIT", 1);
     text = printed(&code);
     if (sysconf(_SC_PAGESIZE) == 4096)
         assert_string_equal(text, "weft: variable                     value                from\n"
@@ -668,8 +708,12 @@ static void the_table_shows_value_and_origin(void **state)
                                   "weft: WEFT_AFFINITY                cores                environment\n"
                                   "weft: WEFT_TAKEOVER_US             off                  code\n"
                                   "weft: WEFT_DEBUG                   0                    default\n"
+                                  "weft: WEFT_SLOW_MS                 100                  default\n"
                                   "weft: WEFT_PRINT_CONFIG            0                    default\n"
-                                  "weft: WEFT_SEED                    42                   environment\n");
+                                  "weft: WEFT_SEED                    42                   environment\n"
+                                  "weft: WEFT_TRACE                                        default\n"
+                                  "weft: WEFT_DUMP_SIGNAL             QUIT                 environment\n"
+                                  "weft: WEFT_SIGINT                  on                   default\n");
     free(text);
 
     code.environment_wins = 1;
@@ -708,11 +752,12 @@ static void what_the_table_prints_the_variables_accept(void **state)
     text = printed(&code);
     for (at = strchr(text, '\n') + 1; sscanf(at, "weft: %63s %63s", variable, value) == 2;
          at = strchr(at, '\n') + 1) {
-        setenv(variable, value, 1);
+        /* One that is empty shows where that comes from. */
+        setenv(variable, strcmp(value, "default") == 0 ? "" : value, 1);
         rows++;
     }
     free(text);
-    assert_int_equal(rows, ARRAY_LENGTH(variables));
+    assert_int_equal(rows, ARRAY_LENGTH(variables) + 3); /* those that only the environment has */
     after = resolved(NULL);
     for (size_t i = 0; i < ARRAY_LENGTH(variables); i++)
         assert_true(field(&after, variables[i]) == field(&before, variables[i]));
@@ -1222,6 +1267,7 @@ int main(void)
         WITH_ENVIRONMENT(the_callback_and_its_argument_are_kept),
         WITH_ENVIRONMENT(bad_variable_is_refused_by_name_value_and_what_is_allowed),
         WITH_ENVIRONMENT(every_bad_value_is_reported_and_nothing_is_applied),
+        WITH_ENVIRONMENT(bad_variable_of_the_process_is_refused),
         WITH_ENVIRONMENT(bad_variable_is_refused_even_if_code_would_win),
         WITH_ENVIRONMENT(bad_value_from_code_is_refused_by_field),
         WITH_ENVIRONMENT(a_long_or_unprintable_value_does_not_spoil_the_message),

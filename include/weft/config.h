@@ -1,6 +1,8 @@
 /*
  * Configuration: every knob, from the environment or from code.
  *
+ * WEFT_TRACE, WEFT_DUMP_SIGNAL and WEFT_SIGINT, which concern the process, are for the environment only.
+ *
  * Order: code wins over the environment, the environment over the defaults; set `environment_wins` to turn
  * the first two around.
  */
@@ -35,6 +37,8 @@ typedef struct weft_config {
     int debug;                      /* WEFT_DEBUG: 1 on, WEFT_OFF off (default) */
     int print_config;               /* WEFT_PRINT_CONFIG: 1 prints what is in force, WEFT_OFF does not */
     int environment_wins;           /* 1: the environment overrides this structure */
+    int64_t slow_ms;                /* WEFT_SLOW_MS: in debug mode a task that runs this long without suspending is
+                                       named; WEFT_NEVER: none is */
     uint64_t seed;                  /* WEFT_SEED: of the runtime's random choices; 0: from the system */
     /* Called for a task that failed and that nobody awaits, from the worker it ended on; it must not
      * suspend. NULL: a line on stderr in debug mode. */

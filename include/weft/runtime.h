@@ -12,6 +12,8 @@ WEFT_BEGIN_DECLS
 /*
  * Start a runtime configured by the environment, run fn(arg) as its main task, stop the runtime (the tasks
  * that are left are cancelled and waited for), return the main task's result.
+ * If SIGINT has its default action then, the first one cancels the main task, whose result is returned all the same; the
+ * second one ends the process. WEFT_SIGINT=off leaves the signal alone.
  * Returns -EALREADY inside a task, -EINVAL if a WEFT_* variable has a bad value (a message says which), or
  * the errno of what could not be had (threads, descriptors, memory). Blocks the calling thread.
  */
