@@ -12,6 +12,7 @@
 
 enum {
     STEAL_MOST = 64,                     /* taken in one theft: bounds the time the victim is kept out */
+    SEEN_MOST = 4 * STEAL_MOST,          /* looked at, pinned ones included: the same */
     SLOW_SLICE_NS = 50 * 1000,           /* tasks that run so long are worth a wake-up each (it takes 30-70 µs) */
     SPREAD_NS = 300 * 1000,              /* busy for so long without a pause: a second worker may pay */
     PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long … */
@@ -88,7 +89,8 @@ static bool is_worth_help(const struct weft__worker *worker, int64_t now)
 /* When another worker may be woken for it. */
 static int64_t help_time(const struct weft__worker *worker, int64_t now)
 {
-    if (worker->slice_ns >= SLOW_SLICE_NS)
+    /* Where tasks are pinned nobody knows whether there is anything to steal: patience decides. */
+    if (worker->slice_ns >= SLOW_SLICE_NS && atomic_load_explicit(&worker->pinned, memory_order_relaxed) == 0)
         return 0;
     return atomic_load_explicit(&worker->helped_at, memory_order_relaxed) + patience_of(worker, now);
 }
@@ -177,7 +179,7 @@ void weft__pass_search_on(struct weft__driver *driver, const struct weft__worker
 static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *victim,
                       bool stale, int64_t now)
 {
-    uint32_t want, taken = 0;
+    uint32_t want, taken = 0, seen = 0;
     weft_task *task, *newer;
 
     if (!weft__seize(victim))
@@ -185,7 +187,7 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
     want = (weft__queue_count(&victim->queue) + 1) / 2;
     if (want > STEAL_MOST)
         want = STEAL_MOST;
-    for (task = victim->queue.head; task && taken < want; task = newer) {
+    for (task = victim->queue.head; task && taken < want && seen < SEEN_MOST; task = newer, seen++) {
         newer = task->next;
         if (weft__is_pinned(task))
             continue;
