@@ -480,7 +480,7 @@ static void a_cancelled_select_has_done_nothing_or_says_what_it_did(void **state
 
 static intptr_t nothing_to_wait_for(void *arg)
 {
-    weft_case cases[2] = {{WEFT_CASE_KIND_NONE}, {WEFT_CASE_KIND_NONE}};
+    weft_case cases[2] = {{.kind = WEFT_CASE_KIND_NONE}, {.kind = WEFT_CASE_KIND_NONE}};
     struct call call;
     weft_task *task = begin_select(&call, cases, 2);
 
