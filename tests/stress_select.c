@@ -45,7 +45,7 @@ static void choose_cases(struct actor *actor, weft_case *cases, struct item *min
             cases[i] = (weft_case)WEFT_CASE_RECV(chan, &in[i]);
     }
     cases[WIDTH] = (weft_case)WEFT_CASE_EVENT(&over);
-    cases[WIDTH + 1] = (weft_case){WEFT_CASE_KIND_NONE};
+    cases[WIDTH + 1] = (weft_case){.kind = WEFT_CASE_KIND_NONE};
     if (draw(&actor->random) % 8 == 0)
         cases[WIDTH + 1] = (weft_case)WEFT_CASE_AFTER(WEFT_US((int64_t)(draw(&actor->random) % 64)));
 }
