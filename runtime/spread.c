@@ -182,8 +182,11 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
     uint32_t want, taken = 0, seen = 0;
     weft_task *task, *newer;
 
-    if (!weft__seize(victim))
+    if (!weft__seize(victim)) {
+        /* Its driver is inside, or has lost its processor there: not to be waited for awake. */
+        atomic_store_explicit(&victim->help_after, now + SPREAD_NS, memory_order_relaxed);
         return 0;
+    }
     want = (weft__queue_count(&victim->queue) + 1) / 2;
     if (want > STEAL_MOST)
         want = STEAL_MOST;
@@ -201,6 +204,8 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
         taken = 1;
     }
     atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
+    if (taken == 0) /* all pinned: who comes by again at once would only keep it from its work */
+        lose_patience(victim, now);
     weft__release(victim);
     if (taken) {
         driver->robbed = victim;

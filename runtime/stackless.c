@@ -3,7 +3,7 @@
  * (worker.c, step).
  *
  * An operation is called again each time the task is resumed. What it waits for is remembered in the record: `pending`
- * is the object (NULL: no operation has begun), `wait` lies in the object's list meanwhile. A step that has returned
+ * stands for the operation and its object (NULL: none has begun), `wait` lies in the object's list meanwhile. A step that has returned
  * WEFT_PENDING ends in weft__state_park, which comes after everything the step did; a waker that was faster has left
  * NOTIFIED there. So the wait is settled or withdrawn by the next call of the same operation, on whatever
  * thread that is; no two threads run the task at a time.
@@ -81,6 +81,12 @@ void weft__step_done(weft_task *task)
 
 /* ---- waiting for an object ---- */
 
+/* What `pending` holds: tells apart the operations on one object, too, so that another one is refused, not mistaken. */
+static const void *operation_on(const struct weft__waitable *how, const void *object)
+{
+    return (const void *)((uintptr_t)object ^ (uintptr_t)how);
+}
+
 static int begin(weft_task *task, const struct weft__waitable *how, const void *object, void *request, void *slot)
 {
     int64_t deadline;
@@ -95,7 +101,7 @@ static int begin(weft_task *task, const struct weft__waitable *how, const void *
     rc = how->begin(request, &task->wait);
     if (rc != WEFT__BEGUN)
         return rc;
-    task->pending = object;
+    task->pending = operation_on(how, object);
     rc = weft__step_arm(task, deadline);
     if (rc < 0 && how->withdraw(request, &task->wait)) {
         task->pending = NULL;
@@ -113,11 +119,9 @@ static int go_on(weft_task *task, const struct weft__waitable *how, void *reques
     if (weft__outcome_of(&task->wait) != WEFT__WAITING)
         return 0;
     rc = weft__interrupt_stackless(task, &deadline);
-    if (rc < 0)
-        return how->withdraw(request, &task->wait) ? rc : WEFT__BEGUN;
-    if (task->flags & WEFT__FLAG_TIMER)
-        weft__step_arm(task, deadline);
-    return WEFT__BEGUN;
+    if (rc == 0 && (task->flags & WEFT__FLAG_TIMER))
+        rc = weft__step_arm(task, deadline);
+    return rc < 0 && how->withdraw(request, &task->wait) ? rc : WEFT__BEGUN;
 }
 
 intptr_t weft__async_request(const struct weft__waitable *how, const void *object, void *request, void *slot,
@@ -134,7 +138,7 @@ intptr_t weft__async_request(const struct weft__waitable *how, const void *objec
         rc = begin(task, how, object, request, slot);
         if (rc == WEFT__BEGUN)
             return WEFT_PENDING;
-    } else if (task->pending == object) {
+    } else if (task->pending == operation_on(how, object)) {
         rc = go_on(task, how, request);
         if (rc == WEFT__BEGUN)
             return WEFT_PENDING;

@@ -958,8 +958,8 @@ static intptr_t begin_to_await(weft_task *self, weft_task *task)
     /* Of another runtime: that must not be gone when its end is seen. */
     if (task->runtime != self->runtime)
         weft__visit(task->runtime);
-    if (runs_in_place(task) || !atomic_compare_exchange_strong_explicit(&task->waiter, &nobody, self,
-                                                                        memory_order_relaxed, memory_order_relaxed)) {
+    if (runs_in_place(task) || !atomic_compare_exchange_strong_explicit(
+                                   &task->waiter, &nobody, self, memory_order_relaxed, memory_order_relaxed)) {
         if (task->runtime != self->runtime)
             weft__end_visit(task->runtime);
         return -EBUSY;
@@ -997,12 +997,16 @@ intptr_t weft_async_await(weft_task *task, intptr_t *result)
         return -EPERM;
     if (!task)
         return -EINVAL;
-    if (!self->pending && (rc = begin_to_await(self, task)) < 0)
-        return rc;
-    if (self->pending != task)
+    if (!self->pending) {
+        rc = begin_to_await(self, task);
+        if (rc < 0)
+            return rc;
+        watch_fate(self, task); /* also if it has ended: as weft_await */
+    } else if (self->pending != task) {
         return -EBUSY;
-    if (!weft__state_is_done(&task->state))
+    } else if (!weft__state_is_done(&task->state)) {
         watch_fate(self, task);
+    }
     if (!weft__state_is_done(&task->state))
         return WEFT_PENDING; /* its end makes this task ready */
     if (result)

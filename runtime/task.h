@@ -86,7 +86,7 @@ struct weft_task {
             union {
                 weft_task *under;    /* runs in place: the task that it does so for */
                 void *call;          /* WEFT__POOL: the pool's own */
-                const void *pending; /* stackless: the object of its operation, or NULL */
+                const void *pending; /* stackless: what it waits for, or NULL (stackless.c) */
             };
         };
     };
@@ -116,7 +116,7 @@ struct weft_task {
     struct weft__task_extra *extra;
     /* The coroutine or thread that awaits it; with the lowest bit set, a struct weft__ends (ends.h). */
     _Atomic(weft_task *) waiter;
-    weft_runtime *runtime;       /* set when the slab is made; NULL for records of plain threads */
+    weft_runtime *runtime; /* set when the slab is made; NULL for records of plain threads */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct weft_task) == 128, "a record is two cache lines");

@@ -35,9 +35,8 @@ void weft__task_free(struct weft__driver *driver, weft_task *task);
 static inline bool weft__task_has_failed(const weft_task *task, intptr_t result)
 {
     return weft_is_error(result) &&
-           !(result == -ECANCELED &&
-             (weft__state_is_cancelled(&task->state) ||
-              atomic_load_explicit(&task->runtime->stopping, memory_order_relaxed))) &&
+           !(result == -ECANCELED && (weft__state_is_cancelled(&task->state) ||
+                                      atomic_load_explicit(&task->runtime->stopping, memory_order_relaxed))) &&
            !(atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__CHILD);
 }
 

@@ -24,14 +24,14 @@
 typedef _Atomic uint32_t weft__state;
 
 enum {
-    WEFT__NOTIFIED = 1u << 0, /* ready came while it ran */
-    WEFT__PARKED = 1u << 1,   /* registers saved; whoever clears this queues it */
-    WEFT__CANCEL = 1u << 2,   /* cancellation asked for and not taken back */
-    WEFT__DONE = 1u << 3,     /* the result is stored */
+    WEFT__NOTIFIED = 1u << 0,  /* ready came while it ran */
+    WEFT__PARKED = 1u << 1,    /* registers saved; whoever clears this queues it */
+    WEFT__CANCEL = 1u << 2,    /* cancellation asked for and not taken back */
+    WEFT__DONE = 1u << 3,      /* the result is stored */
     WEFT__NO_HANDLE = 1u << 4, /* no handle: the end frees the record */
-    WEFT__AWAITED = 1u << 5,  /* `waiter` is to be made ready at the end */
-    WEFT__THREAD = 1u << 6,   /* the record of a plain thread: parking is a futex wait on this word */
-    WEFT__POOL = 1u << 7,     /* a call of the blocking pool: no coroutine will ever run it */
+    WEFT__AWAITED = 1u << 5,   /* `waiter` is to be made ready at the end */
+    WEFT__THREAD = 1u << 6,    /* the record of a plain thread: parking is a futex wait on this word */
+    WEFT__POOL = 1u << 7,      /* a call of the blocking pool: no coroutine will ever run it */
 
     /* What kind of task it is; never changes. */
     WEFT__STACKLESS = 1u << 8, /* steps instead of a coroutine */

@@ -680,7 +680,6 @@ static intptr_t call_step(struct weft__driver *driver, weft_task *task)
 
     if (is_first && weft__is_cancelled_early(driver, task))
         return skip_step(task);
-    driver->stepper.current = task;
     if (weft__observed())
         observe_step(driver, task, is_first);
     result = task->fn(task->arg);
@@ -702,14 +701,18 @@ static struct weft__worker *step(struct weft__driver *driver, struct weft__worke
 
     driver->step = NULL;
     weft__pass_search_on(driver, worker);
+    driver->stepper.current = task;
     adopt(driver, worker, &driver->stepper);
     atomic_store_explicit(&driver->running, task, memory_order_relaxed);
     leave_and_finish(driver);
     result = call_step(driver, task);
     worker = weft__enter(driver);
+    if (result != WEFT_PENDING) {
+        worker = end_task(driver, worker, task, result);
+        rest(driver);
+        return worker;
+    }
     rest(driver);
-    if (result != WEFT_PENDING)
-        return end_task(driver, worker, task, result);
     if (!weft__state_park(&task->state)) {
         if (weft__observed())
             weft__observe_ready(task);
@@ -749,7 +752,7 @@ static void drive(struct weft__driver *driver)
     }
     weft__stop_searching(driver);
     leave_and_finish(driver); /* the worker may have been taken just after a pick */
-    if (driver->step) { /* the worker was taken at that moment */
+    if (driver->step) {       /* the worker was taken at that moment */
         weft__queue_from_outside(driver->step, driver->worker);
         driver->step = NULL;
     }

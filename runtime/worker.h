@@ -140,7 +140,7 @@ struct weft__driver {
     weft_task *blocker;       /* the coroutine in whose section it is */
     uint32_t section_depth;   /* weft_block_begin's that have not ended */
     _Atomic uint32_t section; /* counts beginnings and ends: odd, it is about to block. Written by this thread */
-    int64_t slice_start; /* debug mode: when the task that runs last came to run */
+    int64_t slice_start;      /* debug mode: when the task that runs last came to run */
     pthread_t thread;
     _Atomic int tid;
     bool exited;                 /* to be joined; under the runtime's drivers_lock */
