@@ -652,7 +652,7 @@ static intptr_t set_flag(void *arg)
 
 /* Two tasks that hand an event to and fro must not keep a third from running. */
 static weft_event ping, pong;
-static atomic_int stop_it;
+static atomic_int stop_it, playing;
 
 static intptr_t play(void *arg)
 {
@@ -663,7 +663,8 @@ static intptr_t play(void *arg)
         must_be(weft_event_wait(mine), 0);
         weft_event_clear(mine);
         weft_event_set(other);
-        rounds++;
+        if (++rounds == 1)
+            atomic_fetch_add(&playing, 1);
     }
     weft_event_set(other);
     return rounds;
@@ -680,11 +681,12 @@ static intptr_t is_fair(void *arg)
     must_be(weft_await(yielder), 0);
 
     atomic_store(&stop_it, 0);
+    atomic_store(&playing, 0);
     ping = pong = (weft_event)WEFT_EVENT_INIT;
     must((a = weft_spawn(play, (void *)1)) != NULL);
     must((b = weft_spawn(play, NULL)) != NULL);
     weft_event_set(&ping);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 100 || atomic_load(&playing) < 2; i++)
         must_be(weft_yield(), 0);
     must_be(weft_go(set_flag, &stop_it), 0);
     must(weft_await(a) > 0);
