@@ -309,6 +309,10 @@ int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation)
 
     if (weft__fd_flags(entry) & WEFT__FD_NONBLOCK)
         return 0;
+    /* Prepared before, and forgotten: the number may be another's. (`reset` moves the generation on before it stores
+     * the flags that were read above.) */
+    if (!is_current(entry, generation))
+        return -EBADF;
     mode = fcntl(fd, F_GETFL);
     if (mode < 0 || (!(mode & O_NONBLOCK) && fcntl(fd, F_SETFL, mode | O_NONBLOCK) < 0) || fstat(fd, &status) < 0)
         return -errno;
@@ -461,11 +465,8 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
     struct weft__worker *worker, *from;
     uint32_t ready;
     bool registers;
-    int rc;
+    int rc = weft__fd_prepare(fd, entry, generation);
 
-    if (!is_current(entry, generation)) /* the number may be another's: do not touch it */
-        return -EBADF;
-    rc = weft__fd_prepare(fd, entry, generation);
     if (rc < 0)
         return rc;
     wait->kind = bits | WEFT__FD_HUP;
