@@ -4,7 +4,8 @@
 # usage: test_reference.sh SOURCE_DIR LIBRARY COMPILER [FLAG…]
 #
 # Every public function stands in the SYNOPSIS of exactly one page of docs/reference, as its header declares it. Pages
-# have the sections they should have, links lead somewhere, manual pages come out without a warning. Every program of an
+# have the sections they should have, links lead somewhere, manual pages come out without a warning. Every variable of
+# the environment stands in the two lists of them, every test that docs/parity.md names exists. Every program of an
 # EXAMPLE compiles, ends well with one worker and with four, and prints what the "Output:" after it says.
 # WEFT_TEST_PAGE=mutex runs the programs of that page only.
 set -u
@@ -44,12 +45,33 @@ diff "$here/declared" "$here/documented" >"$here/diff" ||
     fail "headers (<) and pages (>) differ:"$'\n'"$(grep '^[<>]' "$here/diff")"
 say "   $(wc -l <"$here/declared") functions"
 
+# The structures that pages show have the members that they have in the header.
+structures() {
+    sed -E 's:/\*.*\*/::' "$@" | tr -s ' \n' ' ' | sed -E 's:/\*([^*]|\*+[^*/])*\*+/::g' |
+        grep -oE 'typedef struct [a-z_]+ \{[^}]*\} [a-z_]+;' | sed -E 's/ +/ /g' | LC_ALL=C sort -u
+}
+structures "$source_dir"/include/weft/*.h >"$here/structures"
+structures "${concepts[@]}" >"$here/shown_structures"
+[ -s "$here/shown_structures" ] || fail "no structures found"
+unknown=$(LC_ALL=C comm -13 "$here/structures" "$here/shown_structures")
+[ -z "$unknown" ] || fail "structures that no header has like that:"$'\n'"$unknown"
+
 # Constants and macros too; those that no program needs by name are left out.
 grep -ohE '^ *(#define )?WEFT_[A-Z0-9_]+' "$source_dir"/include/weft/*.h | grep -oE 'WEFT_[A-Z0-9_]+' | LC_ALL=C sort -u |
     grep -vE '_H$|_DECLS$|_UNSET$|^WEFT__|^WEFT_CASE_KIND_|^WEFT_(API|NODISCARD)$' >"$here/constants"
 grep -ohE 'WEFT_[A-Z0-9_]+' "${concepts[@]}" | LC_ALL=C sort -u >"$here/mentioned"
 unmentioned=$(LC_ALL=C comm -23 "$here/constants" "$here/mentioned")
 [ -z "$unmentioned" ] || fail "constants that no page mentions:"$'\n'"$unmentioned"
+
+# And variables of the environment.
+grep -oE '"WEFT_[A-Z_]+"' "$source_dir/runtime/config.c" | tr -d '"' | LC_ALL=C sort -u |
+    grep -vE '_$|^WEFT_(UNBOUNDED|NEVER|OFF)$' >"$here/variables"
+[ -s "$here/variables" ] || fail "no variables found"
+while read -r variable; do
+    for page in reference/config.md configuration.md; do
+        grep -qw "$variable" "$source_dir/docs/$page" || fail "$page does not mention $variable"
+    done
+done <"$here/variables"
 
 say "== the form of the pages"
 for page in "${concepts[@]}"; do
@@ -75,6 +97,41 @@ done
 for page in "${concepts[@]}"; do
     grep -q "($(basename "$page"))" "$pages/README.md" || fail "README.md does not name $(basename "$page")"
 done
+
+say "== the tests that docs/parity.md names"
+# A line "file name" for each, or only "file"; from the last cell: file: name, name; file; example.NAME, example.NAME
+awk '/^\| / && !/^\| (what|\|)/ {
+        sub(/ \|$/, "")
+        sub(/.* \| /, "")
+        n = split($0, parts, /; /)
+        for (i = 1; i <= n; i++) {
+            file = ""
+            if (match(parts[i], /^[a-z_]+\.(c|sh): /)) {
+                file = substr(parts[i], 1, RLENGTH - 2)
+                parts[i] = substr(parts[i], RLENGTH + 1)
+            }
+            m = split(parts[i], names, /, /)
+            for (j = 1; j <= m; j++)
+                print file == "" ? names[j] : file " " names[j]
+        }
+    }' "$source_dir/docs/parity.md" | grep -vx '—' | LC_ALL=C sort -u >"$here/tests"
+while read -r file test; do
+    case $file in
+    example.*)
+        [ -e "$source_dir/examples/${file#example.}.c" ] && [ -e "$source_dir/tests/expected/${file#example.}.txt" ] ||
+            fail "parity.md: there is no $file"
+        ;;
+    *)
+        if [ ! -e "$source_dir/tests/$file" ]; then
+            fail "parity.md: there is no $file"
+        elif [ -n "$test" ]; then
+            grep -qE "(cmocka_unit_test[a-z_]*\(|\{\")$test[^a-z0-9_]" "$source_dir/tests/$file" ||
+                fail "parity.md: $file has no test $test"
+        fi
+        ;;
+    esac
+done <"$here/tests"
+say "   $(wc -l <"$here/tests") tests"
 
 say "== manual pages"
 if sh "$tools/man.sh" awk 0 "$here/man3" "${concepts[@]}"; then
