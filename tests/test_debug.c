@@ -304,6 +304,37 @@ static void programs_do_the_same_in_debug_mode(void **state)
     }
 }
 
+/* ---- stuck workers ---- */
+
+static intptr_t blocks_by_mistake(void *unused)
+{
+    (void)unused;
+    nap(WEFT_MS(800));
+    return 0;
+}
+
+static intptr_t spawn_blocking_by_mistake(void *unused)
+{
+    (void)unused;
+    weft_detach(spawn_named("mistaken", blocks_by_mistake, NULL));
+    return weft_sleep(WEFT_MS(1));
+}
+
+static void run_stuck(void *unused)
+{
+    (void)unused;
+    debugging();
+    must_be(weft_run(spawn_blocking_by_mistake, NULL), 0);
+}
+
+static void a_stuck_worker_is_named_once_with_its_task(void **state)
+{
+    const char *text = said(run_stuck, NULL);
+
+    (void)state;
+    assert_int_equal(count(text, "worker 0 has been stuck in task 'mistaken'"), 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +343,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_failure_that_nobody_awaits_is_reported_once),
         cmocka_unit_test(a_failure_behind_a_lost_handle_reaches_the_handler),
         cmocka_unit_test(a_call_in_the_wrong_context_is_named_once),
+        cmocka_unit_test(a_stuck_worker_is_named_once_with_its_task),
         cmocka_unit_test(programs_do_the_same_in_debug_mode),
     };
 
