@@ -101,8 +101,8 @@ static void name_stuck(struct weft__watch *watch, const struct weft__worker *wor
     const weft_task *running = atomic_load_explicit(&weft__driver_of(worker)->running, memory_order_relaxed);
     char name[WEFT__NAME_SIZE];
 
-    /* In a section it said so itself. */
-    if (watch->named || !worker->runtime->config.debug ||
+    /* In a section it said so itself; between two tasks it is the machine that is slow. */
+    if (watch->named || !worker->runtime->config.debug || !running ||
         (atomic_load_explicit(&weft__driver_of(worker)->section, memory_order_relaxed) & 1))
         return;
     watch->named = true;
