@@ -23,11 +23,14 @@
 #include <weft/generator.h>
 #include <weft/group.h>
 #include <weft/local.h>
+#include <weft/name.h>
+#include <weft/net.h>
 #include <weft/promise.h>
 #include <weft/queue.h>
 #include <weft/runtime.h>
 #include <weft/scope.h>
 #include <weft/select.h>
+#include <weft/serve.h>
 #include <weft/stackless.h>
 #include <weft/sync.h>
 #include <weft/task.h>

@@ -6,126 +6,13 @@
  * waits when that says EAGAIN. A short read or write of a stream means that it is drained or full, so the next call
  * parks without trying: a request and its reply cost one read and one write.
  */
-#include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <unistd.h>
-#include <weft/fd.h>
-#include <weft/time.h>
 
+#include "io/attempt.h"
 #include "runtime/clock.h"
-#include "runtime/debug.h"
-#include "runtime/poller.h"
 #include "runtime/stackless.h"
 #include "runtime/waitable.h"
-
-/*
- * errno, looked up anew each time. The compiler may keep the address of errno over a call that resumes on another
- * thread: it is told that the function which finds it always finds the same. So nothing in this file reads errno
- * itself.
- */
-static __attribute__((noinline)) int last_error(void)
-{
-    __asm__ volatile("" ::: "memory");
-    return errno;
-}
-
-/* The result of a system call that has just been made, or -errno. */
-static inline ssize_t result_of(ssize_t rc)
-{
-    return __builtin_expect(rc < 0, 0) ? -last_error() : rc;
-}
-
-/* What a call is about: the descriptor's entry as it was when the call began. */
-struct attempt {
-    struct weft__fd *entry;
-    int fd;
-    uint32_t generation;
-    uint32_t bit;  /* WEFT__FD_IN or WEFT__FD_OUT */
-    uint32_t seen; /* readiness before the system call */
-};
-
-/* 0, or why the call cannot be made at all. */
-static inline int begin(struct attempt *attempt, int fd, uint32_t bit)
-{
-    int rc;
-
-    attempt->entry = weft__fd_entry(fd);
-    attempt->fd = fd;
-    attempt->bit = bit;
-    if (__builtin_expect(!attempt->entry, 0))
-        return -EBADF;
-    if (__builtin_expect(weft__fd_flags(attempt->entry) & WEFT__FD_CLOSING, 0))
-        weft__fd_wait_while_closing(attempt->entry);
-    attempt->generation = atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed);
-    rc = weft__suspend_check();
-    if (__builtin_expect(rc < 0, 0))
-        return rc;
-    if (__builtin_expect(!weft__coroutine_self(), 0))
-        return weft__misused("a descriptor call");
-    /* The check may have let others run. */
-    if (__builtin_expect(
-            attempt->generation != atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed), 0))
-        return -EBADF;
-    /* It must be non-blocking before the first try. */
-    return weft__fd_flags(attempt->entry) & WEFT__FD_NONBLOCK
-               ? 0
-               : weft__fd_prepare(fd, attempt->entry, attempt->generation);
-}
-
-/* Wait if a try is known to find nothing. 0: try. */
-static inline int before(struct attempt *attempt)
-{
-    int rc;
-
-    if (weft__fd_known_idle(attempt->entry, attempt->bit)) {
-        rc = weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit, 0, WEFT_FOREVER);
-        if (rc < 0)
-            return rc;
-    }
-    attempt->seen = weft__fd_ready(attempt->entry);
-    return 0;
-}
-
-/* The system call moved `done` of `asked` bytes. */
-static inline ssize_t moved(struct attempt *attempt, ssize_t done, size_t asked)
-{
-    if ((size_t)done < asked && done > 0 && (weft__fd_flags(attempt->entry) & WEFT__FD_STREAM) &&
-        !(attempt->seen & (WEFT__FD_HUP | WEFT__FD_PRI)))
-        weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
-    return done;
-}
-
-/* The system call failed. 0: wait was successful or not needed, try again. */
-static int failed(struct attempt *attempt, ssize_t error)
-{
-    if (error == -EINTR)
-        return 0;
-    if (error != -EAGAIN && error != -EWOULDBLOCK)
-        return (int)error;
-    weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
-    /* What is left counts as seen: a hang-up, which stays, must not end this wait again and again. */
-    return weft__fd_wait(attempt->fd, attempt->entry, attempt->generation, attempt->bit,
-                         attempt->seen & ~attempt->bit, WEFT_FOREVER);
-}
-
-/*
- * The shape of every call: try, wait, try again. `call` is an expression that makes the system call
- * and gives its result or -errno; `asked` the
- * bytes that would show the descriptor is not drained, 0 if that cannot be told.
- */
-#define ATTEMPT(fd, bit, call, asked)                 \
-    struct attempt attempt;                           \
-    ssize_t rc = begin(&attempt, (fd), (bit));        \
-                                                      \
-    while (rc == 0 && (rc = before(&attempt)) == 0) { \
-        ssize_t done = (call);                        \
-                                                      \
-        if (done >= 0)                                \
-            return moved(&attempt, done, (asked));    \
-        rc = failed(&attempt, done);                  \
-    }                                                 \
-    return rc
 
 static size_t total(const struct iovec *iov, int count)
 {
@@ -317,6 +204,34 @@ int weft_poll(int fd, int events, int64_t timeout)
     return rc;
 }
 
+/* Is there something to read? 0: no, and that is remembered. */
+static int look_for_input(struct attempt *attempt)
+{
+    int rc = weft__fd_look(attempt->fd, POLLIN | POLLRDHUP);
+
+    if (rc == 0) {
+        weft__fd_clear(attempt->entry, attempt->bit, attempt->seen);
+        attempt->seen &= ~attempt->bit; /* as in failed */
+    }
+    return rc;
+}
+
+int weft__fd_readable(int fd, int64_t deadline)
+{
+    struct attempt attempt;
+    int rc = begin(&attempt, fd, WEFT__FD_IN);
+
+    if (rc < 0)
+        return rc;
+    attempt.seen = weft__fd_ready(attempt.entry);
+    if (!weft__fd_known_idle(attempt.entry, attempt.bit) && (rc = look_for_input(&attempt)) != 0)
+        return rc < 0 ? rc : 0;
+    /* An event is believed without asking: one that is stale only makes the caller's read wait. What is
+     * left, a hang-up say, does not count again. */
+    rc = weft__fd_wait(fd, attempt.entry, attempt.generation, attempt.bit, attempt.seen, deadline);
+    return rc == 1 ? -ETIMEDOUT : rc;
+}
+
 /* ---- for stackless tasks ---- */
 
 /*
@@ -431,4 +346,21 @@ intptr_t weft_async_poll(int fd, int events)
         rc = wait_in_step(&attempt, task);
     }
     return rc;
+}
+
+intptr_t weft__async_fd_readable(int fd)
+{
+    struct attempt attempt = {.fd = fd, .bit = WEFT__FD_IN, .entry = weft__fd_entry(fd)};
+    weft_task *task = weft__stepping();
+    intptr_t rc = task == NULL ? -EPERM : attempt.entry == NULL ? -EBADF : 0;
+
+    if (rc == 0 && task->pending == NULL) {
+        rc = before_step(&attempt, task);
+        if (rc != 0)
+            return rc;
+        attempt.seen = weft__fd_ready(attempt.entry);
+        if (!weft__fd_known_idle(attempt.entry, attempt.bit) && (rc = look_for_input(&attempt)) != 0)
+            return rc < 0 ? rc : 0;
+    }
+    return rc == 0 ? wait_in_step(&attempt, task) : rc;
 }

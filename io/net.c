@@ -1,115 +1,222 @@
-/* TCP sockets by literal address: listening and dialling. Names come with the resolver. */
+/* Making sockets: listening, dialling an address, datagrams; their options. No state; any thread but for dialling. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
-#include <weft/fd.h>
+#include <weft/net.h>
 
+#include "io/net.h"
 #include "runtime/poller.h"
 
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
+/* ---- making ---- */
 
-/* The length of the address, or -EINVAL. */
-static int parse(union address *address, const char *host, uint16_t port)
+int weft__socket(int family, int type)
 {
-    memset(address, 0, sizeof *address);
-    if (host && inet_pton(AF_INET, host, &address->v4.sin_addr) == 1) {
-        address->v4.sin_family = AF_INET;
-        address->v4.sin_port = htons(port);
-        return sizeof address->v4;
-    }
-    address->v6.sin6_family = AF_INET6;
-    address->v6.sin6_port = htons(port);
-    if (!host)
-        return sizeof address->v6; /* any, IPv4 included */
-    return inet_pton(AF_INET6, host, &address->v6.sin6_addr) == 1 ? (int)sizeof address->v6 : -EINVAL;
-}
-
-static int make_socket(int family)
-{
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0)
         return -errno;
-    weft__fd_opened(fd, WEFT__FD_NONBLOCK | WEFT__FD_STREAM);
+    weft__fd_opened(fd, WEFT__FD_NONBLOCK | (type == SOCK_STREAM ? WEFT__FD_STREAM : 0));
     return fd;
 }
 
-static int bind_and_listen(int fd, const union address *address, int length, int backlog)
+static int set(int fd, int level, int option, int value)
 {
-    int on = 1;
+    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
 
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, &address->any, (socklen_t)length) < 0 || listen(fd, backlog) < 0)
-        return -errno;
-    return 0;
+static int is_internet(int family)
+{
+    return family == AF_INET || family == AF_INET6;
+}
+
+int weft__set_stream_options(int fd, int family, unsigned flags)
+{
+    int rc = 0;
+
+    if (!is_internet(family))
+        return 0;
+    /* Whoever writes a request and waits for the reply loses 40 ms to Nagle's algorithm. */
+    if (!(flags & WEFT_SOCKET_DELAY))
+        rc = set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (rc == 0 && !(flags & WEFT_SOCKET_NO_KEEPALIVE))
+        rc = set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    return rc;
+}
+
+/* What must be set before it is bound. */
+static int set_before_bind(int fd, int family, unsigned flags)
+{
+    int rc = 0;
+
+    if (flags & WEFT_SOCKET_REUSEPORT)
+        rc = set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (rc == 0 && (flags & WEFT_SOCKET_BROADCAST))
+        rc = set(fd, SOL_SOCKET, SO_BROADCAST, 1);
+    /* Whatever the system's default is. */
+    if (rc == 0 && family == AF_INET6)
+        rc = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !!(flags & WEFT_SOCKET_V6ONLY));
+    if (rc == 0 && (flags & WEFT_SOCKET_FREEBIND) && is_internet(family))
+        rc = set(fd, IPPROTO_IP, IP_FREEBIND, 1);
+    return rc;
+}
+
+static int bind_to(int fd, const weft_address *address)
+{
+    return bind(fd, &address->to.any, address->length) < 0 ? -errno : 0;
+}
+
+static int close_after(int fd, int rc)
+{
+    if (rc < 0) {
+        weft_close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* ---- listening ---- */
+
+/* Does nobody have this path any more? A datagram socket asks without being heard: one that listens is of the wrong
+ * type for it (EPROTOTYPE). */
+static int is_left_over(const weft_address *address)
+{
+    struct stat status;
+    int fd, refused;
+
+    if (address->to.any.sa_family != AF_UNIX || address->to.local.sun_path[0] == '\0' ||
+        stat(address->to.local.sun_path, &status) < 0 || !S_ISSOCK(status.st_mode))
+        return 0;
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return 0;
+    refused = connect(fd, &address->to.any, address->length) < 0 && errno == ECONNREFUSED;
+    close(fd);
+    return refused;
+}
+
+static int bind_listener(int fd, const weft_address *address, unsigned flags)
+{
+    int family = address->to.any.sa_family, rc = set_before_bind(fd, family, flags);
+
+    if (rc == 0 && is_internet(family))
+        rc = set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (rc == 0)
+        rc = bind_to(fd, address);
+    if (rc == -EADDRINUSE && is_left_over(address) && unlink(address->to.local.sun_path) == 0)
+        rc = bind_to(fd, address);
+    return rc;
+}
+
+int weft_listen_on(const weft_address *address, int backlog, unsigned flags)
+{
+    int family = address->to.any.sa_family, fd = weft__socket(family, SOCK_STREAM), rc;
+
+    if (fd < 0)
+        return fd;
+    rc = bind_listener(fd, address, flags);
+    /* Linux hands these options on to what is accepted. */
+    if (rc == 0)
+        rc = weft__set_stream_options(fd, family, flags);
+    /* The kernel cuts it down to net.core.somaxconn. */
+    if (rc == 0 && listen(fd, backlog > 0 ? backlog : INT_MAX) < 0)
+        rc = -errno;
+    return close_after(fd, rc);
 }
 
 int weft_listen(const char *host, uint16_t port, int backlog)
 {
-    union address address;
-    int length = parse(&address, host, port);
-    int fd, rc;
+    weft_address address;
+    int rc = weft_address_parse(&address, host ? host : "::", port), fd;
 
-    if (length < 0)
-        return length;
-    fd = make_socket(address.any.sa_family);
+    if (rc < 0)
+        return rc;
+    fd = weft_listen_on(&address, backlog, 0);
     if (fd == -EAFNOSUPPORT && !host) {
         /* A machine without IPv6: any address means any IPv4 address. */
-        length = parse(&address, "0.0.0.0", port);
-        fd = make_socket(AF_INET);
-    }
-    if (fd < 0)
-        return fd;
-    rc = bind_and_listen(fd, &address, length, backlog);
-    if (rc < 0) {
-        weft_close(fd);
-        return rc;
+        weft_address_parse(&address, "0.0.0.0", port);
+        fd = weft_listen_on(&address, backlog, 0);
     }
     return fd;
 }
 
-int weft_dial(const char *host, uint16_t port)
-{
-    union address address;
-    int length = host ? parse(&address, host, port) : -EINVAL;
-    int on = 1;
-    int fd, rc;
+/* ---- datagrams ---- */
 
-    if (length < 0)
-        return length;
-    fd = make_socket(address.any.sa_family);
+static int bind_datagram(const weft_address *address, unsigned flags)
+{
+    int family = address->to.any.sa_family, fd = weft__socket(family, SOCK_DGRAM), rc;
+
     if (fd < 0)
         return fd;
-    /* Whoever writes a request and waits for the reply loses 40 ms to Nagle's algorithm. */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    rc = weft_connect(fd, &address.any, (socklen_t)length);
-    if (rc < 0) {
-        weft_close(fd);
-        return rc;
+    rc = set_before_bind(fd, family, flags);
+    if (rc == 0)
+        rc = bind_to(fd, address);
+    return close_after(fd, rc);
+}
+
+int weft_bind_datagram(const weft_address *address, unsigned flags)
+{
+    weft_address any;
+    int fd;
+
+    if (address)
+        return bind_datagram(address, flags);
+    weft_address_parse(&any, "::", 0);
+    fd = bind_datagram(&any, flags);
+    if (fd == -EAFNOSUPPORT) {
+        weft_address_parse(&any, "0.0.0.0", 0);
+        fd = bind_datagram(&any, flags);
     }
     return fd;
 }
 
-int weft_local_port(int fd)
-{
-    union address address;
-    socklen_t length = sizeof address;
+/* ---- dialling ---- */
 
-    if (getsockname(fd, &address.any, &length) < 0)
-        return -errno;
-    switch (address.any.sa_family) {
-    case AF_INET:
-        return ntohs(address.v4.sin_port);
-    case AF_INET6:
-        return ntohs(address.v6.sin6_port);
-    default:
-        return -EAFNOSUPPORT;
-    }
+int weft__dialling_socket(const weft_address *address, const weft_address *from, unsigned flags)
+{
+    int family = address->to.any.sa_family, fd = weft__socket(family, SOCK_STREAM), rc;
+
+    if (fd < 0)
+        return fd;
+    rc = weft__set_stream_options(fd, family, flags);
+    if (rc == 0 && from)
+        rc = bind_to(fd, from);
+    return close_after(fd, rc);
+}
+
+int weft_dial_address(const weft_address *address, const weft_address *from, unsigned flags)
+{
+    int fd = weft__dialling_socket(address, from, flags);
+
+    return fd < 0 ? fd : close_after(fd, weft_connect(fd, &address->to.any, address->length));
+}
+
+/* ---- options ---- */
+
+int weft_set_nodelay(int fd, int on)
+{
+    return set(fd, IPPROTO_TCP, TCP_NODELAY, !!on);
+}
+
+int weft_set_keepalive(int fd, int idle, int interval, int count)
+{
+    int rc = set(fd, SOL_SOCKET, SO_KEEPALIVE, idle >= 0);
+
+    if (rc == 0 && idle > 0)
+        rc = set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+    if (rc == 0 && interval > 0)
+        rc = set(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+    if (rc == 0 && count > 0)
+        rc = set(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
+    return rc;
+}
+
+int weft_set_abort(int fd)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) < 0 ? -errno : 0;
 }

@@ -38,6 +38,40 @@ WEFT_API ssize_t weft_recvfrom(int fd, void *buffer, size_t size, int flags, str
 WEFT_API ssize_t weft_sendto(int fd, const void *buffer, size_t size, int flags, const struct sockaddr *address,
                              socklen_t length);
 
+/*
+ * Messages, with addresses and ancillary data: as sendmsg(2), recvmsg(2). weft_recvmsg sets MSG_CMSG_CLOEXEC.
+ */
+WEFT_API ssize_t weft_sendmsg(int fd, const struct msghdr *message, int flags);
+WEFT_API ssize_t weft_recvmsg(int fd, struct msghdr *message, int flags);
+
+/*
+ * Several messages in one system call: waits until the first can be sent (has come), then takes as many as there are
+ * without waiting again. How many; each one's length in its msg_len. -EINVAL for none. At most 1024 at a time.
+ */
+struct mmsghdr;
+WEFT_API int weft_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+WEFT_API int weft_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+
+/*
+ * Send `size` bytes of the file `file` to `fd`, from *offset on, which is moved on; NULL: from the file's own
+ * position. Bytes sent: fewer than `size` only at the file's end. Where the kernel cannot (sendfile(2) says EINVAL or
+ * ENOSYS: `fd` was opened for appending, `file` is not one that can be mapped) they go through a buffer, if
+ * WEFT_SENDFILE_STRICT is not among the flags. An error: how much was sent tells *offset, or the file's position.
+ * Reading the file blocks the worker if it is not in the page cache.
+ */
+enum { WEFT_SENDFILE_STRICT = 1u << 0 };
+WEFT_API ssize_t weft_sendfile(int fd, int file, off_t *offset, size_t size, unsigned flags);
+
+/*
+ * Move bytes between two descriptors one of which is a pipe, without copying them: as splice(2), the offsets too.
+ * Waits until at least one byte has been moved: bytes, 0 at the end of `from`. -EPIPE: nobody reads (and SIGPIPE is
+ * raised where `to` is a pipe).
+ */
+WEFT_API ssize_t weft_splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t size, unsigned flags);
+
+/* Copy bytes from one pipe to another, without taking them from the first: as tee(2). */
+WEFT_API ssize_t weft_tee(int from, int to, size_t size, unsigned flags);
+
 /* A connected descriptor (close-on-exec, non-blocking). */
 WEFT_API int weft_accept(int fd, struct sockaddr *address, socklen_t *length);
 
@@ -59,11 +93,15 @@ WEFT_API int weft_poll(int fd, int events, int64_t timeout);
 
 /*
  * A listening TCP socket: `host` a literal IPv4 or IPv6 address or NULL for any, `port` 0 for a free one.
- * SO_REUSEADDR is set. A descriptor, or -errno. Any thread; not a suspension point.
+ * SO_REUSEADDR is set; the connections that it accepts have TCP_NODELAY and SO_KEEPALIVE. <weft/net.h> has more. A
+ * descriptor, or -errno. Any thread; not a suspension point.
  */
 WEFT_API int weft_listen(const char *host, uint16_t port, int backlog);
 
-/* A TCP connection to a literal address, TCP_NODELAY set. A descriptor, or -errno. */
+/*
+ * A TCP connection, TCP_NODELAY and SO_KEEPALIVE set. `host` is a literal address or a name; of a name with several
+ * addresses the one that answers first (weft_dial_with in <weft/name.h>). A descriptor, or -errno.
+ */
 WEFT_API int weft_dial(const char *host, uint16_t port);
 
 /* The port a socket is bound to, or -errno. Any thread; not a suspension point. */
