@@ -26,12 +26,14 @@
 #include <weft/name.h>
 #include <weft/net.h>
 #include <weft/promise.h>
+#include <weft/protocol.h>
 #include <weft/queue.h>
 #include <weft/runtime.h>
 #include <weft/scope.h>
 #include <weft/select.h>
 #include <weft/serve.h>
 #include <weft/stackless.h>
+#include <weft/stream.h>
 #include <weft/sync.h>
 #include <weft/task.h>
 #include <weft/time.h>
