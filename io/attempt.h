@@ -12,26 +12,10 @@
 #include <weft/fd.h>
 #include <weft/time.h>
 
+#include "io/last_error.h"
 #include "runtime/debug.h"
 #include "runtime/park.h"
 #include "runtime/poller.h"
-
-/*
- * errno, looked up anew each time. The compiler may keep the address of errno over a call that resumes on another
- * thread: it is told that the function which finds it always finds the same. So no call on descriptors reads errno
- * itself.
- */
-static __attribute__((noinline, unused)) int last_error(void)
-{
-    __asm__ volatile("" ::: "memory");
-    return errno;
-}
-
-/* The result of a system call that has just been made, or -errno. */
-static inline ssize_t result_of(ssize_t rc)
-{
-    return __builtin_expect(rc < 0, 0) ? -last_error() : rc;
-}
 
 /* What a call is about: the descriptor's entry as it was when the call began. */
 struct attempt {

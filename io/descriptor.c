@@ -25,28 +25,28 @@ static size_t total(const struct iovec *iov, int count)
 
 ssize_t weft_read(int fd, void *buffer, size_t size)
 {
-    ATTEMPT(fd, WEFT__FD_IN, result_of(read(fd, buffer, size)), size);
+    ATTEMPT(fd, WEFT__FD_IN, weft__result_of(read(fd, buffer, size)), size);
 }
 
 ssize_t weft_readv(int fd, const struct iovec *iov, int count)
 {
-    ATTEMPT(fd, WEFT__FD_IN, result_of(readv(fd, iov, count)), total(iov, count));
+    ATTEMPT(fd, WEFT__FD_IN, weft__result_of(readv(fd, iov, count)), total(iov, count));
 }
 
 /* write(2) on a socket whose peer is gone raises SIGPIPE; send(2) can be told not to. */
 static ssize_t write_quietly(int fd, const void *buffer, size_t size)
 {
-    ssize_t done = result_of(send(fd, buffer, size, MSG_NOSIGNAL));
+    ssize_t done = weft__result_of(send(fd, buffer, size, MSG_NOSIGNAL));
 
-    return done == -ENOTSOCK ? result_of(write(fd, buffer, size)) : done;
+    return done == -ENOTSOCK ? weft__result_of(write(fd, buffer, size)) : done;
 }
 
 static ssize_t writev_quietly(int fd, const struct iovec *iov, int count)
 {
     struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-    ssize_t done = result_of(sendmsg(fd, &message, MSG_NOSIGNAL));
+    ssize_t done = weft__result_of(sendmsg(fd, &message, MSG_NOSIGNAL));
 
-    return done == -ENOTSOCK ? result_of(writev(fd, iov, count)) : done;
+    return done == -ENOTSOCK ? weft__result_of(writev(fd, iov, count)) : done;
 }
 
 ssize_t weft_write(int fd, const void *buffer, size_t size)
@@ -83,23 +83,25 @@ static size_t asked_for(size_t size, int flags)
 
 ssize_t weft_recv(int fd, void *buffer, size_t size, int flags)
 {
-    ATTEMPT(fd, WEFT__FD_IN, result_of(recv(fd, buffer, size, flags)), asked_for(size, flags));
+    ATTEMPT(fd, WEFT__FD_IN, weft__result_of(recv(fd, buffer, size, flags)), asked_for(size, flags));
 }
 
 ssize_t weft_send(int fd, const void *buffer, size_t size, int flags)
 {
-    ATTEMPT(fd, WEFT__FD_OUT, result_of(send(fd, buffer, size, flags | MSG_NOSIGNAL)), asked_for(size, flags));
+    ATTEMPT(fd, WEFT__FD_OUT, weft__result_of(send(fd, buffer, size, flags | MSG_NOSIGNAL)),
+            asked_for(size, flags));
 }
 
 ssize_t weft_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *length)
 {
-    ATTEMPT(fd, WEFT__FD_IN, result_of(recvfrom(fd, buffer, size, flags, address, length)), asked_for(size, flags));
+    ATTEMPT(fd, WEFT__FD_IN, weft__result_of(recvfrom(fd, buffer, size, flags, address, length)),
+            asked_for(size, flags));
 }
 
 ssize_t weft_sendto(int fd, const void *buffer, size_t size, int flags, const struct sockaddr *address,
                     socklen_t length)
 {
-    ATTEMPT(fd, WEFT__FD_OUT, result_of(sendto(fd, buffer, size, flags | MSG_NOSIGNAL, address, length)),
+    ATTEMPT(fd, WEFT__FD_OUT, weft__result_of(sendto(fd, buffer, size, flags | MSG_NOSIGNAL, address, length)),
             asked_for(size, flags));
 }
 
@@ -123,7 +125,7 @@ static bool is_transient(int error)
 
 static int accept_once(int fd, struct sockaddr *address, socklen_t *length)
 {
-    int client = (int)result_of(accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    int client = (int)weft__result_of(accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK));
 
     return client < 0 && is_transient(-client) ? -EINTR : client;
 }
@@ -148,7 +150,7 @@ static int connect_result(int fd)
     socklen_t length = sizeof error;
 
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
-        return -last_error();
+        return -weft__last_error();
     return -error;
 }
 
@@ -159,7 +161,7 @@ int weft_connect(int fd, const struct sockaddr *address, socklen_t length)
 
     if (rc < 0)
         return rc;
-    while ((rc = (int)result_of(connect(fd, address, length))) < 0) {
+    while ((rc = (int)weft__result_of(connect(fd, address, length))) < 0) {
         if (rc == -EAGAIN) {
             /* Only Unix sockets: the listener's backlog is full, and no event will tell. */
             rc = weft_sleep(WEFT_MS(1));
@@ -304,7 +306,7 @@ static intptr_t wait_in_step(struct attempt *attempt, weft_task *task)
 
 intptr_t weft_async_read(int fd, void *buffer, size_t size)
 {
-    ATTEMPT_IN_STEP(fd, WEFT__FD_IN, result_of(read(fd, buffer, size)), size);
+    ATTEMPT_IN_STEP(fd, WEFT__FD_IN, weft__result_of(read(fd, buffer, size)), size);
 }
 
 intptr_t weft_async_write(int fd, const void *buffer, size_t size)

@@ -80,7 +80,7 @@ static int connect_now(int fd, const weft_address *address)
     int rc;
 
     do
-        rc = (int)result_of(connect(fd, &address->to.any, address->length));
+        rc = (int)weft__result_of(connect(fd, &address->to.any, address->length));
     while (rc == -EINTR);
     return rc;
 }
@@ -90,7 +90,7 @@ static int outcome_of(int fd)
     int error = 0;
     socklen_t length = sizeof error;
 
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ? -last_error() : -error;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ? -weft__last_error() : -error;
 }
 
 /* A descriptor that is connected already, or -EINPROGRESS: go on. */

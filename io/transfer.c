@@ -54,7 +54,7 @@ static void quiet_end(struct quiet *quiet, ssize_t rc)
 
     only_sigpipe(&pipe);
     if (rc == -EPIPE && !quiet->was_pending)
-        while (sigtimedwait(&pipe, NULL, &at_once) < 0 && last_error() == EINTR)
+        while (sigtimedwait(&pipe, NULL, &at_once) < 0 && weft__last_error() == EINTR)
             ;
     pthread_sigmask(SIG_SETMASK, &quiet->before, NULL);
 }
@@ -68,7 +68,7 @@ static ssize_t send_once(int fd, int file, off_t *offset, size_t size)
 
     quiet_begin(&quiet);
     weft_block_begin(); /* the file may have to be read from the disk */
-    rc = result_of(sendfile(fd, file, offset, size < AT_ONCE ? size : AT_ONCE));
+    rc = weft__result_of(sendfile(fd, file, offset, size < AT_ONCE ? size : AT_ONCE));
     weft_block_end();
     quiet_end(&quiet, rc);
     return rc;
@@ -85,7 +85,7 @@ static ssize_t read_file(int file, off_t *offset, void *buffer, size_t size)
 
     weft_block_begin();
     do
-        n = result_of(offset ? pread(file, buffer, size, *offset) : read(file, buffer, size));
+        n = weft__result_of(offset ? pread(file, buffer, size, *offset) : read(file, buffer, size));
     while (n == -EINTR);
     weft_block_end();
     return n;
@@ -179,7 +179,7 @@ static ssize_t splice_once(int from, off_t *from_offset, int to, off_t *to_offse
     ssize_t rc;
 
     quiet_begin(&quiet);
-    rc = result_of(splice(from, from_offset, to, to_offset, size, flags | SPLICE_F_NONBLOCK));
+    rc = weft__result_of(splice(from, from_offset, to, to_offset, size, flags | SPLICE_F_NONBLOCK));
     quiet_end(&quiet, rc);
     return rc;
 }
@@ -204,5 +204,5 @@ ssize_t weft_splice(int from, off_t *from_offset, int to, off_t *to_offset, size
 
 ssize_t weft_tee(int from, int to, size_t size, unsigned flags)
 {
-    UNTIL_MOVED(from, to, result_of(tee(from, to, size, flags | SPLICE_F_NONBLOCK)));
+    UNTIL_MOVED(from, to, weft__result_of(tee(from, to, size, flags | SPLICE_F_NONBLOCK)));
 }

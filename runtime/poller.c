@@ -557,3 +557,22 @@ void weft__fd_forget_worker(const struct weft__worker *worker)
         }
     }
 }
+
+void weft__fd_forget_all(void)
+{
+    for (unsigned index = 0; index < FD_CHUNKS; index++) {
+        struct weft__fd *chunk = atomic_load_explicit(&fd_chunks[index], memory_order_acquire);
+
+        for (unsigned i = 0; chunk && i < FD_CHUNK; i++) {
+            struct weft__fd *entry = &chunk[i];
+
+            /* What was never used is left alone: it shares its page with the parent. */
+            if (!weft__fd_flags(entry) && !entry->first &&
+                !atomic_load_explicit(&entry->lock, memory_order_relaxed))
+                continue;
+            entry->first = entry->last = NULL;
+            reset(entry, 0);
+            weft__lock_leave(&entry->lock);
+        }
+    }
+}

@@ -120,6 +120,9 @@ void weft__fd_wait_while_closing(const struct weft__fd *entry);
 /* Close it and wake its waiters with -EBADF. Any thread. */
 int weft__fd_close(int fd);
 
+/* In the child of a fork: forget all that is known of descriptors. */
+void weft__fd_forget_all(void);
+
 /* Forget the descriptors registered with a worker that ends. */
 void weft__fd_forget_worker(const struct weft__worker *worker);
 

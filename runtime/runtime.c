@@ -305,6 +305,7 @@ static weft_runtime *new_runtime(const weft_config *config)
     memset(runtime, 0, sizeof *runtime);
     runtime->config = *config;
     runtime->processors = weft_available_processors();
+    runtime->forks = weft__forks;
     pthread_mutex_init(&runtime->drivers_lock, NULL);
     return runtime;
 }
@@ -313,6 +314,8 @@ static int make_parts(weft_runtime *runtime)
 {
     int rc = weft__overflow_install();
 
+    if (rc == 0)
+        rc = weft__fork_watch();
     if (rc < 0)
         return rc;
     runtime->stacks = weft__stack_pool_new(runtime->config.stack_size);
@@ -522,6 +525,8 @@ int weft_runtime_stop(weft_runtime *runtime, int64_t grace)
 
     if (!runtime)
         return -EINVAL;
+    if (weft__is_elsewhere(runtime))
+        return -ENOTRECOVERABLE;
     if (driver && driver->runtime == runtime)
         return -EDEADLK;
     cancel_all(runtime);
@@ -551,6 +556,8 @@ intptr_t weft_runtime_run(weft_runtime *runtime, weft_fn *fn, void *arg)
         return -EINVAL;
     if (driver && driver->runtime == runtime)
         return weft__misused_nested("weft_runtime_run");
+    if (weft__is_elsewhere(runtime))
+        return -ENOTRECOVERABLE;
     weft__visit(runtime);
     task = weft_runtime_spawn(runtime, fn, arg);
     if (task)

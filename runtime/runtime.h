@@ -8,6 +8,7 @@
 #include <weft/runtime.h>
 
 #include "runtime/blocking.h"
+#include "runtime/fork.h"
 #include "runtime/idle.h"
 #include "runtime/monitor.h"
 #include "runtime/record.h"
@@ -18,6 +19,7 @@ struct weft_runtime {
     weft_config config;
     uint32_t worker_count;
     uint32_t processors; /* that this process may use */
+    uint32_t forks;      /* weft__forks of the process that its threads are in */
     struct weft__worker *workers;
     struct weft__stack_pool *stacks;
     struct weft__depot *depot;
@@ -58,6 +60,12 @@ bool weft__runtime_wait_for_worker(struct weft__driver *driver);
 /* A task failed and nobody awaits it; or something else of that kind, with a name. Not inside a worker. */
 void weft__runtime_report(weft_runtime *runtime, const weft_task *task, intptr_t result);
 void weft__runtime_report_named(weft_runtime *runtime, const char *name, intptr_t result);
+
+/* Is this the child of a fork, where the runtime's threads are not? */
+static inline bool weft__is_elsewhere(const weft_runtime *runtime)
+{
+    return __builtin_expect(runtime->forks != weft__forks, 0);
+}
 
 /*
  * A thread outside touches the runtime or its tasks: until it has left, stopping waits. Comes before `stopping` is

@@ -497,6 +497,8 @@ weft_task *weft_runtime_spawn(weft_runtime *runtime, weft_fn *fn, void *arg)
 
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_spawn(fn, arg);
+    if (weft__is_elsewhere(runtime))
+        return NULL;
     return spawn_from_outside(runtime, fn, arg, 0, __builtin_return_address(0));
 }
 
@@ -505,6 +507,8 @@ int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
     struct weft__driver *driver = task_driver();
     int rc = 0;
 
+    if (weft__is_elsewhere(runtime))
+        return -ENOTRECOVERABLE;
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_go(fn, arg);
     weft__visit(runtime);
@@ -776,6 +780,8 @@ static inline intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
     weft__set_current(root, awaiter);
 
     driver = weft__driver();
+    if (__builtin_expect(!driver, 0))
+        weft__fork_returned();
     weft__count(&driver->counters.ran_in_place, 1);
     free_record(driver, task);
     *fate = take_fate(awaiter);
@@ -815,6 +821,8 @@ int weft__child_run(weft_task *child)
         weft__observe_end(child, result);
     weft__set_current(root, awaiter);
     driver = weft__driver();
+    if (__builtin_expect(!driver, 0))
+        weft__fork_returned();
     left = weft__task_end(driver, NULL, child, result);
     weft__task_finish_outside(driver, child, left, result);
     return take_fate(awaiter);
@@ -858,10 +866,13 @@ static int await_as(weft_task *self, weft_task *task, intptr_t *result)
 
 static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *result)
 {
-    weft_task *self = weft__waiter_self();
     weft_runtime *runtime = task->runtime;
+    weft_task *self;
     int fate;
 
+    if (weft__is_elsewhere(runtime))
+        return -ENOTRECOVERABLE;
+    self = weft__waiter_self();
     if (!self)
         return weft__coroutine_self() == NULL && weft_self() ? weft__misused_stackless("weft_await") : -ENOMEM;
     if (self->runtime == runtime)

@@ -60,6 +60,11 @@ __attribute__((constructor)) static void find_driver_offset(void)
     weft__process.driver_offset = (char *)&this_driver - thread_pointer;
 }
 
+void weft__driver_forget(void)
+{
+    this_driver = NULL;
+}
+
 /* ---- being inside ---- */
 
 struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
@@ -550,6 +555,8 @@ static void coroutine_main(void *arg)
         if (weft__observed())
             weft__observe_end(task, result);
         driver = weft__driver();
+        if (__builtin_expect(!driver, 0))
+            weft__fork_returned();
         worker = end_task(driver, weft__enter(driver), task, result);
         task = next_on_this_stack(driver, worker, stack);
         leave_and_finish(driver);

@@ -152,6 +152,9 @@ struct weft__driver {
 
 /* ---- who am I ---- */
 
+/* In the child of a fork: this thread drives nothing. */
+void weft__driver_forget(void);
+
 /*
  * The driver of the calling thread, or NULL. Read anew each time: the thread pointer is fetched by volatile
  * assembly, because a compiler may keep the address of a thread-local over a call that resumes on another

@@ -1,5 +1,11 @@
 /*
  * Running: a runtime is N workers, one blocking pool and one monitor. A process may have several.
+ *
+ * fork(2): the threads of a runtime are not in the child. There weft_runtime_run, _go, _stop and weft_await return
+ * -ENOTRECOVERABLE for a runtime of the parent and its tasks, and weft_runtime_spawn NULL. A child that a task has
+ * forked is outside of it from then on (calls for tasks return -EPERM), and ends when the task's function returns; it
+ * is best left with exec or _exit. It may start a runtime of its own; what the parent's runtime knew of descriptors
+ * is forgotten.
  */
 #ifndef WEFT_RUNTIME_H
 #define WEFT_RUNTIME_H
