@@ -20,11 +20,13 @@
 #include <weft/coroutine.h>
 #include <weft/debug.h>
 #include <weft/fd.h>
+#include <weft/file.h>
 #include <weft/generator.h>
 #include <weft/group.h>
 #include <weft/local.h>
 #include <weft/name.h>
 #include <weft/net.h>
+#include <weft/process.h>
 #include <weft/promise.h>
 #include <weft/protocol.h>
 #include <weft/queue.h>
@@ -32,6 +34,7 @@
 #include <weft/scope.h>
 #include <weft/select.h>
 #include <weft/serve.h>
+#include <weft/signal.h>
 #include <weft/stackless.h>
 #include <weft/stream.h>
 #include <weft/sync.h>
