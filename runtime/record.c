@@ -180,6 +180,8 @@ void weft__records_flush(struct weft__depot *depot, struct weft__records *record
 {
     if (records->full)
         give_magazine(depot, records->full);
+    if (records->count == WEFT__RECORD_MAGAZINE)
+        give_magazine(depot, records->head);
     records->full = NULL;
     /* A magazine that is not full cannot go back; its records are found again when the slabs are freed. */
     records->head = NULL;

@@ -47,10 +47,12 @@ static inline weft_task *weft__record_get(struct weft__depot *depot, struct weft
 
 static inline void weft__record_put(struct weft__depot *depot, struct weft__records *records, weft_task *task)
 {
+    /* Before, not after: a thread that gives and takes by turns stays within one magazine. */
+    if (__builtin_expect(records->count == WEFT__RECORD_MAGAZINE, 0))
+        weft__record_spill(depot, records);
     task->next = records->head;
     records->head = task;
-    if (__builtin_expect(++records->count == WEFT__RECORD_MAGAZINE, 0))
-        weft__record_spill(depot, records);
+    records->count++;
 }
 
 #endif
