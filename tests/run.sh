@@ -14,7 +14,7 @@ Builds weft and runs its tests, in build/PRESET for each preset. Without options
   --quick            release only
   --all              release, clang, asan, tsan, lto
   --preset NAME      this preset (may be repeated): release debug asan tsan clang clang-tsan lto aarch64
-  --label LABEL      only tests with this label: unit stress header symbols install example reference peers model
+  --label LABEL      only tests with this label: unit stress header symbols install example reference peers model guard
   --stress SECONDS   how long each stress test runs at each worker count (default 2)
   --models           also check the Promela models (installs spin)
   --minutes N        give up on what has not ended after N minutes
@@ -141,7 +141,7 @@ run_preset()
     # What does not depend on how the library is compiled, and what mostly sleeps, runs once; the stress tests run with
     # every number of workers where they are fastest and where races are seen, elsewhere with two of them.
     if [ "$preset" != "$first_preset" ]; then
-        select+=(-LE '^(model|install|reference|peers)$' -E '^example[.]')
+        select+=(-LE '^(model|install|reference|peers|guard)$' -E '^example[.]')
         [[ $preset == *tsan* ]] || stress_workers="2;8"
     fi
 
