@@ -26,6 +26,13 @@ struct attempt {
     uint32_t seen; /* readiness before the system call */
 };
 
+/* After others have run: 0, or -EBADF, since the number may be another's. */
+static inline int still_open(const struct attempt *attempt)
+{
+    return attempt->generation == atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed) ? 0
+                                                                                                          : -EBADF;
+}
+
 /* 0, or why the call cannot be made at all. */
 static inline int begin(struct attempt *attempt, int fd, uint32_t bit)
 {
@@ -45,8 +52,7 @@ static inline int begin(struct attempt *attempt, int fd, uint32_t bit)
     if (__builtin_expect(!weft__coroutine_self(), 0))
         return weft__misused("a descriptor call");
     /* The check may have let others run. */
-    if (__builtin_expect(
-            attempt->generation != atomic_load_explicit(&attempt->entry->generation, memory_order_relaxed), 0))
+    if (__builtin_expect(still_open(attempt) < 0, 0))
         return -EBADF;
     /* It must be non-blocking before the first try. */
     return weft__fd_flags(attempt->entry) & WEFT__FD_NONBLOCK

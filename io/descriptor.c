@@ -165,6 +165,8 @@ int weft_connect(int fd, const struct sockaddr *address, socklen_t length)
         if (rc == -EAGAIN) {
             /* Only Unix sockets: the listener's backlog is full, and no event will tell. */
             rc = weft_sleep(WEFT_MS(1));
+            if (rc == 0)
+                rc = still_open(&attempt);
             if (rc < 0)
                 return rc;
             continue;
@@ -238,7 +240,8 @@ int weft__fd_readable(int fd, int64_t deadline)
 
 /*
  * The shape of their calls: unless a wait is pending, try; then wait, which mostly means to return WEFT_PENDING; when
- * the wait is over, try again. Each call looks the descriptor up anew: what the wait needs is in the task's record.
+ * the wait is over, try again. Each call looks the descriptor up anew: what the wait needs is in the task's record,
+ * with the generation in its slot.
  */
 
 /* 0: try. Else why not. */
@@ -272,9 +275,10 @@ static bool withdraw_in_step(void *request, struct weft__wait *wait)
 static intptr_t wait_in_step(struct attempt *attempt, weft_task *task)
 {
     static const struct weft__waitable waitable = {begin_in_step, withdraw_in_step};
-    intptr_t rc = weft__async_request(&waitable, attempt->entry, attempt, NULL, NULL, NULL);
+    void *generation = (void *)(uintptr_t)attempt->generation; /* of no meaning if the wait is pending already */
+    intptr_t rc = weft__async_request(&waitable, attempt->entry, attempt, generation, NULL, &generation);
 
-    return rc == 0 ? weft__fd_outcome(attempt->entry, &task->wait) : rc;
+    return rc == 0 ? weft__fd_outcome(attempt->entry, (uint32_t)(uintptr_t)generation, &task->wait) : rc;
 }
 
 #define ATTEMPT_IN_STEP(number, direction, call, asked)                                             \

@@ -152,25 +152,35 @@ ssize_t weft_sendfile(int fd, int file, off_t *offset, size_t size, unsigned fla
 
 /* ---- splice, tee ---- */
 
-/* Both must be non-blocking before the first attempt. */
-static int begin_both(int from, int to)
-{
-    struct attempt attempt;
-    int rc = begin(&attempt, from, WEFT__FD_IN);
+struct both {
+    struct attempt from, to;
+};
 
-    return rc < 0 ? rc : begin(&attempt, to, WEFT__FD_OUT);
+static int are_still_open(const struct both *both)
+{
+    return still_open(&both->from) < 0 ? -EBADF : still_open(&both->to);
 }
 
-/* It said EAGAIN, without saying of which of the two. */
-static int wait_for_both(int from, int to, unsigned fruitless)
+/* Both must be non-blocking before the first attempt. */
+static int begin_both(struct both *both, int from, int to)
 {
-    int rc = weft_poll(from, POLLIN, WEFT_FOREVER);
+    int rc = begin(&both->from, from, WEFT__FD_IN);
+
+    if (rc == 0)
+        rc = begin(&both->to, to, WEFT__FD_OUT);
+    return rc < 0 ? rc : are_still_open(both);
+}
+
+/* It said EAGAIN, without saying of which of the two. While one is waited for, the other may be closed. */
+static int wait_for_both(const struct both *both, unsigned fruitless)
+{
+    int rc = weft_poll(both->from.fd, POLLIN, WEFT_FOREVER);
 
     if (rc >= 0)
-        rc = weft_poll(to, POLLOUT, WEFT_FOREVER);
+        rc = weft_poll(both->to.fd, POLLOUT, WEFT_FOREVER);
     if (rc >= 0 && fruitless >= FRUITLESS)
         rc = weft_sleep(WEFT_MS(1));
-    return rc < 0 ? rc : 0;
+    return rc < 0 ? rc : are_still_open(both);
 }
 
 static ssize_t splice_once(int from, off_t *from_offset, int to, off_t *to_offset, size_t size, unsigned flags)
@@ -185,16 +195,17 @@ static ssize_t splice_once(int from, off_t *from_offset, int to, off_t *to_offse
 }
 
 /* `call` until it does not say EAGAIN. */
-#define UNTIL_MOVED(from, to, call)                                       \
-    ssize_t rc = begin_both((from), (to));                                \
-                                                                          \
-    for (unsigned fruitless = 0; rc == 0; fruitless++) {                  \
-        ssize_t done = (call);                                            \
-                                                                          \
-        if (done != -EAGAIN && done != -EINTR)                            \
-            return done;                                                  \
-        rc = done == -EINTR ? 0 : wait_for_both((from), (to), fruitless); \
-    }                                                                     \
+#define UNTIL_MOVED(from, to, call)                                \
+    struct both both;                                              \
+    ssize_t rc = begin_both(&both, (from), (to));                  \
+                                                                   \
+    for (unsigned fruitless = 0; rc == 0; fruitless++) {           \
+        ssize_t done = (call);                                     \
+                                                                   \
+        if (done != -EAGAIN && done != -EINTR)                     \
+            return done;                                           \
+        rc = done == -EINTR ? 0 : wait_for_both(&both, fruitless); \
+    }                                                              \
     return rc
 
 ssize_t weft_splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t size, unsigned flags)

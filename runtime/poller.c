@@ -448,8 +448,10 @@ bool weft__fd_withdraw(struct weft__fd *entry, struct weft__wait *wait)
     return queued;
 }
 
-int weft__fd_outcome(const struct weft__fd *entry, const struct weft__wait *wait)
+int weft__fd_outcome(const struct weft__fd *entry, uint32_t generation, const struct weft__wait *wait)
 {
+    if (!is_current(entry, generation))
+        return -EBADF;
     return weft__outcome_of(wait) == WEFT__CLOSED && !(weft__fd_flags(entry) & WEFT__FD_ALWAYS) ? -EBADF : 0;
 }
 
@@ -512,7 +514,7 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
     rc = weft__wait_deadline(&wait, deadline);
     if (rc != 0 && weft__fd_withdraw(entry, &wait))
         return rc;
-    return weft__fd_outcome(entry, &wait);
+    return weft__fd_outcome(entry, generation, &wait);
 }
 
 /* ---- closing ---- */

@@ -101,8 +101,9 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
                    struct weft__wait *wait);
 bool weft__fd_withdraw(struct weft__fd *entry, struct weft__wait *wait);
 
-/* What weft__fd_wait returns after this wait was settled: 0 or -EBADF. */
-int weft__fd_outcome(const struct weft__fd *entry, const struct weft__wait *wait);
+/* What weft__fd_wait returns after this wait was settled: 0, or -EBADF, also if it was closed since then: between an
+ * event and the turn of the task that it woke the number may have become another's. */
+int weft__fd_outcome(const struct weft__fd *entry, uint32_t generation, const struct weft__wait *wait);
 
 /* Which of poll(2)'s events hold now; 0, or -errno (-EBADF). Makes the system call. */
 int weft__fd_look(int fd, int events);

@@ -627,7 +627,7 @@ static int settled_case(const struct select *select, weft_case *one)
     if (one->kind != WEFT_CASE_KIND_POLL)
         return ready_with(one, one->kind == WEFT_CASE_KIND_PROMISE ? (intptr_t)wait->slot : 0);
     wait->task = NULL;
-    rc = weft__fd_outcome(weft__fd_entry(one->fd), wait);
+    rc = weft__fd_outcome(weft__fd_entry(one->fd), state_of(one)->of_descriptor.generation, wait);
     return rc < 0 ? ready_with(one, rc) : begin_other(select, one);
 }
 

@@ -853,6 +853,105 @@ static void running_out_of_descriptors_is_an_error_that_passes(void **state)
     assert_int_equal(run_on(3, runs_out, NULL), 0);
 }
 
+/*
+ * Two descriptors become ready at once; the task that is woken for the one closes the other, whose reader has been
+ * woken but not had its turn, and its number is used again. The reader must not touch the new one.
+ */
+struct reuse {
+    int trigger[2], victim[2], fresh[2];
+    weft_task *waiter;
+};
+
+static intptr_t closes_and_opens_again(void *arg)
+{
+    struct reuse *reuse = arg;
+    char byte;
+
+    must_be(weft_read(reuse->trigger[0], &byte, 1), 1);
+    must_be(weft_close(reuse->victim[0]), 0);
+    open_pair(reuse->fresh);
+    must_be(reuse->fresh[0], reuse->victim[0]);
+    must_be(write(reuse->fresh[1], "n", 1), 1); /* the new one's */
+    return 0;
+}
+
+static void reuse_under(weft_fn *fn, bool stackless)
+{
+    struct reuse reuse;
+    weft_task *closer;
+    char byte;
+
+    open_pair(reuse.trigger);
+    open_pair(reuse.victim);
+    closer = spawn(closes_and_opens_again, &reuse);
+    must_be(weft_sleep(WEFT_MS(1)), 0);
+    reuse.waiter = stackless ? weft_spawn_stackless(fn, (void *)(intptr_t)reuse.victim[0])
+                             : spawn(fn, (void *)(intptr_t)reuse.victim[0]);
+    must(reuse.waiter != NULL);
+    must_be(weft_sleep(WEFT_MS(1)), 0);
+    /* In the order in which they were registered they are reported. */
+    must_be(write(reuse.trigger[1], "t", 1), 1);
+    must_be(write(reuse.victim[1], "v", 1), 1);
+    must_be(weft_await(closer), 0);
+    must_be(weft_await(reuse.waiter), -EBADF);
+    must_be(weft_read(reuse.fresh[0], &byte, 1), 1);
+    must_be(byte, 'n');
+    close_pair(reuse.fresh);
+    close_pair(reuse.trigger);
+    must_be(weft_close(reuse.victim[1]), 0);
+}
+
+static intptr_t select_it(void *arg)
+{
+    weft_case one = WEFT_CASE_POLL((int)(intptr_t)arg, POLLIN);
+
+    must_be(weft_select(&one, 1), 0);
+    return one.result;
+}
+
+static char async_byte;
+
+static intptr_t read_async(void *arg)
+{
+    intptr_t n = weft_async_read((int)(intptr_t)arg, &async_byte, 1);
+
+    return n == 1 ? async_byte : n;
+}
+
+static intptr_t poll_async(void *arg)
+{
+    return weft_async_poll((int)(intptr_t)arg, POLLIN);
+}
+
+static intptr_t splice_it(void *arg)
+{
+    int ends[2];
+    ssize_t n;
+
+    must_be(weft_pipe(ends), 0);
+    n = weft_splice((int)(intptr_t)arg, NULL, ends[1], NULL, 1, 0);
+    close_pair(ends);
+    return n;
+}
+
+static intptr_t reuse_before_the_turn(void *arg)
+{
+    (void)arg;
+    reuse_under(read_one, false);
+    reuse_under(poll_it, false);
+    reuse_under(select_it, false);
+    reuse_under(splice_it, false);
+    reuse_under(read_async, true);
+    reuse_under(poll_async, true);
+    return 0;
+}
+
+static void a_number_used_again_before_the_woken_had_its_turn_is_not_touched(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, reuse_before_the_turn, NULL), 0);
+}
+
 /* ---- a runtime that is gone ---- */
 
 static intptr_t waits_a_moment(void *arg)
@@ -892,6 +991,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(closing_wakes_readers_writers_and_pollers),
         cmocka_unit_test(close_may_be_called_outside_a_task),
         cmocka_unit_test(a_number_that_is_used_again_is_not_mixed_up),
+        cmocka_unit_test(a_number_used_again_before_the_woken_had_its_turn_is_not_touched),
         cmocka_unit_test(poll_tells_what_holds_now),
         cmocka_unit_test(several_tasks_may_wait_for_one_descriptor),
         cmocka_unit_test(tasks_on_several_workers_share_a_descriptor),
