@@ -20,11 +20,17 @@ enum {
 
 /* ---- events and deadlines ---- */
 
+/* A descriptor that several runtimes wait for is in one epoll set: its event wakes the tasks of all. */
+static bool belongs_elsewhere(const struct weft__worker *worker, const weft_task *task)
+{
+    return task->runtime != worker->runtime || (weft__is_pinned(task) && weft__home_worker(task) != worker);
+}
+
 static void queue_with(struct weft__worker *worker, weft_task *task)
 {
     if (weft__observed())
         weft__observe_ready(task);
-    if (__builtin_expect(weft__is_pinned(task), 0) && weft__home_worker(task) != worker)
+    if (__builtin_expect(belongs_elsewhere(worker, task), 0))
         weft__queue_from_outside(task, weft__home_worker(task));
     else
         weft__queue_push(&worker->queue, task, worker);

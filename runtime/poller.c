@@ -228,7 +228,7 @@ int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, s
     return handled;
 }
 
-static void fail_waiters(struct weft__fd *entry);
+static void settle_all(struct weft__fd *entry, enum weft__outcome outcome);
 
 /* ---- the table ---- */
 
@@ -296,7 +296,7 @@ void weft__fd_opened(int fd, uint32_t flags)
     reset(entry, flags);
     weft__lock_leave(&entry->lock);
     if (entry->first)
-        fail_waiters(entry); /* the number was closed behind our back */
+        settle_all(entry, WEFT__CLOSED); /* the number was closed behind our back */
 }
 
 int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation)
@@ -360,14 +360,14 @@ static int epoll_change(int operation, struct weft__worker *worker, int fd, uint
     return epoll_ctl(worker->poller.epoll, operation, fd, &event) < 0 ? -errno : 0;
 }
 
-static void fail_waiters(struct weft__fd *entry)
+static void settle_all(struct weft__fd *entry, enum weft__outcome outcome)
 {
     weft_task *tasks[READY_BATCH];
     unsigned n;
 
     do {
         weft__lock_enter(&entry->lock);
-        n = settle(entry, WEFT__FD_BITS, WEFT__CLOSED, tasks, READY_BATCH);
+        n = settle(entry, WEFT__FD_BITS, outcome, tasks, READY_BATCH);
         weft__lock_leave(&entry->lock);
         for (unsigned i = 0; i < n; i++)
             weft__ready(tasks[i]);
@@ -403,7 +403,7 @@ static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, str
               (weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED) | (rc == -EPERM ? WEFT__FD_ALWAYS : 0));
     entry->owner = NULL;
     weft__lock_leave(&entry->lock);
-    fail_waiters(entry);
+    settle_all(entry, WEFT__CLOSED);
     return rc == -EPERM ? 0 : rc;
 }
 
@@ -415,8 +415,10 @@ static int move(int fd, struct weft__fd *entry, uint32_t generation, struct weft
     return add_to_epoll(fd, entry, generation, to);
 }
 
-/* Does the wait from `worker` need a (new) registration? With the lock; books it. *from: where it was. */
-static bool books_registration(struct weft__fd *entry, struct weft__worker *worker, struct weft__worker **from)
+/* Does the wait from `worker` need a (new) registration? With the lock; books it. *from: where it was, if it has to be
+ * taken out there. */
+static bool books_registration(int fd, struct weft__fd *entry, struct weft__worker *worker,
+                               struct weft__worker **from)
 {
     *from = entry->owner;
     if (!(weft__fd_flags(entry) & WEFT__FD_REGISTERED)) {
@@ -429,8 +431,13 @@ static bool books_registration(struct weft__fd *entry, struct weft__worker *work
         entry->foreign_waits = 0;
         return false;
     }
-    if (entry->owner->runtime == worker->runtime && ++entry->foreign_waits < MOVE_AFTER)
+    if (entry->owner->runtime != worker->runtime) {
+        /* Once the lock is left that runtime may end: its worker stays until weft__fd_forget_worker has been here. */
+        epoll_change(EPOLL_CTL_DEL, entry->owner, fd, 0);
+        *from = NULL;
+    } else if (++entry->foreign_waits < MOVE_AFTER) {
         return false;
+    }
     entry->foreign_waits = 0;
     entry->owner = worker;
     return true;
@@ -479,7 +486,7 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
         weft__lock_leave(&entry->lock);
         return -EBADF;
     }
-    registers = books_registration(entry, worker, &from);
+    registers = books_registration(fd, entry, worker, &from);
     ready = weft__fd_ready(entry);
     if (!registers && (ready & wait->kind) && ready != seen) {
         weft__lock_leave(&entry->lock);
@@ -536,7 +543,7 @@ int weft__fd_close(int fd)
     reset(entry, WEFT__FD_CLOSING);
     generation = atomic_load_explicit(&entry->generation, memory_order_relaxed);
     weft__lock_leave(&entry->lock);
-    fail_waiters(entry);
+    settle_all(entry, WEFT__CLOSED);
     /* On Linux the number is free again even after EINTR. */
     rc = close(fd) < 0 && errno != EINTR ? -errno : 0;
     weft__lock_enter(&entry->lock);
@@ -546,17 +553,31 @@ int weft__fd_close(int fd)
     return rc;
 }
 
+/* Tasks of other runtimes may still wait for it: they look again, and register it anew. No event with the old
+ * registration can come any more, so the generation, which their calls remember, stays. True: there are any. */
+static bool unregister(struct weft__fd *entry, const struct weft__worker *worker)
+{
+    bool waits = false;
+
+    weft__lock_enter(&entry->lock);
+    if (entry->owner == worker) {
+        entry->owner = NULL;
+        entry->foreign_waits = 0;
+        set_flags(entry, weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED);
+        waits = entry->first != NULL;
+    }
+    weft__lock_leave(&entry->lock);
+    return waits;
+}
+
 void weft__fd_forget_worker(const struct weft__worker *worker)
 {
     for (unsigned index = 0; index < FD_CHUNKS; index++) {
         struct weft__fd *chunk = atomic_load_explicit(&fd_chunks[index], memory_order_acquire);
 
-        for (unsigned i = 0; chunk && i < FD_CHUNK; i++) {
-            weft__lock_enter(&chunk[i].lock);
-            if (chunk[i].owner == worker)
-                reset(&chunk[i], weft__fd_flags(&chunk[i]) & ~(uint32_t)WEFT__FD_REGISTERED);
-            weft__lock_leave(&chunk[i].lock);
-        }
+        for (unsigned i = 0; chunk && i < FD_CHUNK; i++)
+            if (unregister(&chunk[i], worker))
+                settle_all(&chunk[i], WEFT__GRANTED);
     }
 }
 

@@ -979,6 +979,64 @@ static void a_descriptor_outlives_the_runtime_that_waited_for_it(void **state)
     close_pair(fds);
 }
 
+/*
+ * Two runtimes wait for one descriptor, which is in the epoll set of the one that came last. Each task is woken in its
+ * own runtime, and when the other runtime has gone too.
+ */
+static weft_runtime *home;
+
+static intptr_t reads_at_home(void *arg)
+{
+    weft_timeout t;
+    char byte;
+    ssize_t n;
+
+    must_be(weft_timeout_begin(&t, WEFT_SEC(20)), 0);
+    n = weft_read((int)(intptr_t)arg, &byte, 1);
+    weft_timeout_end(&t);
+    must(weft_runtime_current() == home);
+    return n == 1 ? byte : n;
+}
+
+static intptr_t wakes_both(void *arg)
+{
+    const int *fds = arg;
+    weft_task *reader = spawn(read_one, (void *)(intptr_t)fds[0]);
+
+    must_be(weft_sleep(WEFT_MS(5)), 0);
+    must_be(write(fds[1], "kk", 2), 2);
+    return weft_await(reader);
+}
+
+static weft_task *reader_at_home(int fd)
+{
+    weft_task *reader = weft_runtime_spawn(home, reads_at_home, (void *)(intptr_t)fd);
+
+    assert_non_null(reader);
+    nap(WEFT_MS(20)); /* it waits */
+    return reader;
+}
+
+static void two_runtimes_wait_for_one_descriptor(void **state)
+{
+    weft_config config = {.workers = 2};
+    weft_task *reader;
+    int fds[2];
+
+    (void)state;
+    open_pair(fds);
+    assert_int_equal(weft_runtime_start(&config, &home), 0);
+    reader = reader_at_home(fds[0]);
+    assert_int_equal(run_on(2, wakes_both, fds), 'k');
+    assert_int_equal(weft_await(reader), 'k');
+    reader = reader_at_home(fds[0]);
+    assert_int_equal(run_on(2, waits_a_moment, (void *)(intptr_t)fds[0]), 0);
+    assert_int_equal(write(fds[1], "l", 1), 1);
+    assert_int_equal(weft_await(reader), 'l');
+    assert_int_equal(weft_runtime_stop(home, WEFT_SEC(10)), 0);
+    close_pair(fds);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -1002,6 +1060,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bad_descriptors_are_refused),
         cmocka_unit_test(running_out_of_descriptors_is_an_error_that_passes),
         cmocka_unit_test(a_descriptor_outlives_the_runtime_that_waited_for_it),
+        cmocka_unit_test(two_runtimes_wait_for_one_descriptor),
     };
 
     return run_all(tests, argc, argv);
