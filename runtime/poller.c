@@ -266,6 +266,13 @@ static bool is_current(const struct weft__fd *entry, uint32_t generation)
     return atomic_load_explicit(&entry->generation, memory_order_relaxed) == generation;
 }
 
+/* Can a call that has this generation still wait for it? With the lock. One that looked at the flags just before
+ * weft__fd_close did, and at the generation just after, has the right one, and nobody would wake it. */
+static bool is_open(const struct weft__fd *entry, uint32_t generation)
+{
+    return is_current(entry, generation) && !(weft__fd_flags(entry) & WEFT__FD_CLOSING);
+}
+
 static void set_flags(struct weft__fd *entry, uint32_t flags)
 {
     atomic_store_explicit(&entry->flags, flags, memory_order_release);
@@ -276,11 +283,14 @@ static void add_flags(struct weft__fd *entry, uint32_t flags)
     set_flags(entry, weft__fd_flags(entry) | flags);
 }
 
-/* With the lock: whatever was known of this number is void. */
+/* With the lock: whatever was known of this number is void. The count of events goes on, so that a call which began
+ * with the number's old meaning does not clear what is known of the new one. */
 static void reset(struct weft__fd *entry, uint32_t flags)
 {
+    uint32_t ready = atomic_load_explicit(&entry->ready, memory_order_relaxed);
+
     atomic_fetch_add_explicit(&entry->generation, 1, memory_order_release);
-    atomic_store_explicit(&entry->ready, 0, memory_order_relaxed);
+    atomic_store_explicit(&entry->ready, (ready & ~(uint32_t)WEFT__FD_BITS) + WEFT__FD_TICK, memory_order_relaxed);
     entry->owner = NULL;
     entry->foreign_waits = 0;
     set_flags(entry, flags);
@@ -311,7 +321,7 @@ int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation)
         return 0;
     /* Prepared before, and forgotten: the number may be another's. (`reset` moves the generation on before it stores
      * the flags that were read above.) */
-    if (!is_current(entry, generation))
+    if (!is_open(entry, generation))
         return -EBADF;
     mode = fcntl(fd, F_GETFL);
     if (mode < 0 || (!(mode & O_NONBLOCK) && fcntl(fd, F_SETFL, mode | O_NONBLOCK) < 0) || fstat(fd, &status) < 0)
@@ -322,7 +332,7 @@ int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation)
              type == SOCK_STREAM)
         flags |= WEFT__FD_STREAM;
     weft__lock_enter(&entry->lock);
-    current = is_current(entry, generation);
+    current = is_open(entry, generation);
     if (current)
         add_flags(entry, flags);
     weft__lock_leave(&entry->lock);
@@ -482,7 +492,7 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
     worker = weft__driver()->worker;
 
     weft__lock_enter(&entry->lock);
-    if (!is_current(entry, generation)) {
+    if (!is_open(entry, generation)) {
         weft__lock_leave(&entry->lock);
         return -EBADF;
     }
