@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct server {
     const char *host;
     uint16_t port;
     unsigned message_size;
+    bool stalls;
     int64_t lifetime;
     int listener;
     int signals;
@@ -85,6 +87,18 @@ static intptr_t accept_connections(void *arg)
     }
 }
 
+/* Compute for a millisecond, ten times a second. */
+static intptr_t stall(void *arg)
+{
+    (void)arg;
+    do {
+        int64_t end = weft_now() + WEFT_MS(1);
+        while (weft_now() < end)
+            ;
+    } while (weft_sleep(WEFT_MS(100)) == 0);
+    return 0;
+}
+
 /* Tasks that are left when this returns are cancelled by weft_run. */
 static intptr_t serve(void *arg)
 {
@@ -93,6 +107,8 @@ static intptr_t serve(void *arg)
     weft_timeout scope;
     server->workers = weft_runtime_workers(weft_runtime_current());
     int error = weft_go(accept_connections, server);
+    for (unsigned i = 0; error == 0 && server->stalls && i < server->workers; i++)
+        error = weft_go(stall, NULL);
     if (error != 0)
         return error;
     printf("listening on %s:%d\n", server->host, weft_local_port(server->listener));
@@ -105,8 +121,9 @@ static intptr_t serve(void *arg)
 
 static void usage(const char *program)
 {
-    printf("usage: %s [--host ADDRESS] [--port N] [--size BYTES] [--seconds S]\n"
+    printf("usage: %s [--host ADDRESS] [--port N] [--size BYTES] [--seconds S] [--stalls]\n"
            "Echo server on weft; --size (64) is what counts as one request; WEFT_WORKERS sets the workers.\n"
+           "With --stalls as many tasks as there are workers also compute, each for 1 ms ten times a second.\n"
            "Port 0 (the default) picks a free one. Ends after --seconds (60; 0: only by SIGTERM or SIGINT) and\n"
            "prints what it used as a line of JSON.\n",
            program);
@@ -115,9 +132,13 @@ static void usage(const char *program)
 static void parse_options(struct server *server, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"host", required_argument, NULL, 'H'}, {"port", required_argument, NULL, 'p'},
-        {"size", required_argument, NULL, 'z'}, {"seconds", required_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
+        {"host", required_argument, NULL, 'H'},
+        {"port", required_argument, NULL, 'p'},
+        {"size", required_argument, NULL, 'z'},
+        {"seconds", required_argument, NULL, 's'},
+        {"stalls", no_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int which;
     while ((which = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -127,6 +148,8 @@ static void parse_options(struct server *server, int argc, char **argv)
             server->port = (uint16_t)atoi(optarg);
         else if (which == 'z')
             server->message_size = (unsigned)atoi(optarg);
+        else if (which == 'c')
+            server->stalls = true;
         else if (which == 's')
             server->lifetime = atof(optarg) > 0 ? (int64_t)(atof(optarg) * 1e9) : WEFT_FOREVER;
         else {

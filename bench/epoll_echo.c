@@ -15,6 +15,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define THREADS_LIMIT 256
@@ -34,6 +37,7 @@ struct settings {
     uint16_t port;
     unsigned threads;
     unsigned message_size;
+    bool stalls;
     double seconds;
 };
 
@@ -41,6 +45,7 @@ struct worker {
     _Alignas(64) pthread_t thread;
     int epoll;
     int listener;
+    int stalls; /* a timer, or 0 */
     uint64_t bytes;
     char buffer[BUFFER_SIZE];
 };
@@ -139,7 +144,24 @@ static void accept_all(struct worker *worker)
 
 /* ---- a thread ---- */
 
-/* The listener's events carry the worker, the stop's NULL. */
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void compute_for_a_millisecond(int timer)
+{
+    uint64_t times;
+    int64_t end = now() + 1000000;
+    if (read(timer, &times, sizeof(times)) < 0)
+        return;
+    while (now() < end)
+        ;
+}
+
+/* The listener's events carry the worker, the stalls' the place of the timer, the stop's NULL. */
 static void *run_worker(void *arg)
 {
     struct worker *worker = arg;
@@ -151,6 +173,8 @@ static void *run_worker(void *arg)
                 return NULL;
             if (events[i].data.ptr == worker)
                 accept_all(worker);
+            else if (events[i].data.ptr == &worker->stalls)
+                compute_for_a_millisecond(worker->stalls);
             else
                 handle(events[i].data.ptr);
         }
@@ -183,6 +207,17 @@ static int port_of(int fd)
     return getsockname(fd, (struct sockaddr *)&address, &length) != 0 ? -errno : ntohs(address.sin_port);
 }
 
+static int start_stalls(struct worker *worker)
+{
+    struct itimerspec tenth = {.it_interval.tv_nsec = 100000000, .it_value.tv_nsec = 100000000};
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &worker->stalls};
+    worker->stalls = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (worker->stalls < 0 || timerfd_settime(worker->stalls, 0, &tenth, NULL) != 0 ||
+        epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->stalls, &event) != 0)
+        return -errno;
+    return 0;
+}
+
 static int start_worker(struct worker *worker, const struct settings *settings, int stop)
 {
     worker->listener = listen_on(settings->host, settings->port);
@@ -194,15 +229,17 @@ static int start_worker(struct worker *worker, const struct settings *settings, 
     if (worker->epoll < 0 || epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->listener, &accepts) != 0 ||
         epoll_ctl(worker->epoll, EPOLL_CTL_ADD, stop, &stops) != 0)
         return -errno;
-    return -pthread_create(&worker->thread, NULL, run_worker, worker);
+    int error = settings->stalls ? start_stalls(worker) : 0;
+    return error != 0 ? error : -pthread_create(&worker->thread, NULL, run_worker, worker);
 }
 
 /* ---- the program ---- */
 
 static void usage(const char *program)
 {
-    printf("usage: %s [--host ADDRESS] [--port N] [--threads N] [--size BYTES] [--seconds S]\n"
+    printf("usage: %s [--host ADDRESS] [--port N] [--threads N] [--size BYTES] [--seconds S] [--stalls]\n"
            "Bare epoll echo server; --size (64) is what counts as one request.\n"
+           "With --stalls each thread also computes for 1 ms ten times a second.\n"
            "Port 0 (the default) picks a free one.\n"
            "Ends after --seconds (60; 0: only by SIGTERM or SIGINT) and prints what it used as a line of JSON.\n",
            program);
@@ -211,13 +248,10 @@ static void usage(const char *program)
 static void parse_options(struct settings *settings, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"host", required_argument, NULL, 'H'},
-        {"port", required_argument, NULL, 'p'},
-        {"threads", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 's'},
-        {"size", required_argument, NULL, 'z'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"host", required_argument, NULL, 'H'},    {"port", required_argument, NULL, 'p'},
+        {"threads", required_argument, NULL, 't'}, {"seconds", required_argument, NULL, 's'},
+        {"size", required_argument, NULL, 'z'},    {"stalls", no_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     int which;
     while ((which = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -229,6 +263,8 @@ static void parse_options(struct settings *settings, int argc, char **argv)
             settings->threads = (unsigned)atoi(optarg);
         else if (which == 'z')
             settings->message_size = (unsigned)atoi(optarg);
+        else if (which == 'c')
+            settings->stalls = true;
         else if (which == 's')
             settings->seconds = atof(optarg);
         else {

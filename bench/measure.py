@@ -18,7 +18,8 @@ import report
 import servers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SECTIONS = ("http", "echo", "scaling", "micro")
+SECTIONS = ("http", "echo", "stalls", "low", "scaling", "micro")
+LOW_RATE = 6000  # messages a second: about 5 % of what the echo servers reach
 QUICK_S = 110  # with --quick nothing goes on after this; what remains of two minutes is for the plots
 OUT_OF_TIME = "out of time"
 
@@ -82,7 +83,7 @@ class Plan:
                  for count in self.worker_counts()]
         program = self.program("bench/bench_epoll_server")
         if os.path.exists(program):
-            every += [self.add(servers.EpollServer(program, count, self.log("http-epoll", count)))
+            every += [self.add(servers.EpollServer(program, [], count, self.log("http-epoll", count)))
                       for count in self.few_counts()]
         if shutil.which("nginx"):
             every += [self.add(servers.NginxServer(self.scratch, count, self.log("http-nginx", count)))
@@ -101,23 +102,36 @@ class Plan:
         steps += self.load_steps("http", every, 64, 16, servers.wrk(script, 64, self.seconds, 16))
         return steps
 
-    def echo(self):
+    def echo_servers(self, section, arguments):
         counts = [count for count in self.worker_counts() if count <= self.cores or not self.options.quick]
-        every = [self.add(servers.WeftServer(self.program("bench/bench_echo_server"), [], count,
-                                             self.log("echo-weft", count))) for count in counts]
-        every += [self.add(servers.EpollServer(self.program("bench/bench_epoll_echo"), count,
-                                               self.log("echo-epoll", count))) for count in self.few_counts()]
+        every = [self.add(servers.WeftServer(self.program("bench/bench_echo_server"), arguments, count,
+                                             self.log(section + "-weft", count))) for count in counts]
+        return every + [self.add(servers.EpollServer(self.program("bench/bench_epoll_echo"), arguments, count,
+                                                     self.log(section + "-epoll", count)))
+                        for count in self.few_counts()]
+
+    def echo_steps(self, section, every, connections, rate=0):
         client = self.program("bench/bench_echo_client")
+        return self.load_steps(section, every, connections, 1,
+                               servers.echo_client(client, connections, self.seconds, rate))
+
+    def echo(self):
+        every = self.echo_servers("echo", [])
         steps = []
         for connections in (64, 1000) if self.options.quick else (1, 64, 1000, 10000):
-            steps += self.load_steps("echo", every, connections, 1,
-                                     servers.echo_client(client, connections, self.seconds))
+            steps += self.echo_steps("echo", every, connections)
         return steps
+
+    def stalls(self):
+        return self.echo_steps("stalls", self.echo_servers("stalls", ["--stalls"]), 1000)
+
+    def low(self):
+        return self.echo_steps("low", self.echo_servers("low", []), 64, LOW_RATE)
 
     def load_steps(self, section, every, connections, pipeline, make_generator):
         """A B C A B C: whatever else the machine does meets all of them."""
         steps = []
-        length = (1.25 if section == "echo" else 1.05) * self.seconds + 0.05
+        length = (1.05 if section == "http" else 1.25) * self.seconds + 0.05
         for number in range(self.options.rounds):
             for server in every:
                 label = "%s, %d connection%s%s, %s, round %d" % (

@@ -327,7 +327,10 @@ def summary(results, missing, how):
              "\n".join("- %s: %s" % tuple(pair) for pair in how["machine"]) + "\n",
              load_summary("HTTP, one request at a time", results["http"], (64, 256)),
              load_summary("HTTP, pipelined 16", results["http"], (64,), 16),
-             load_summary("Echo, 64 bytes", results["echo"], (64, 1000))]
+             load_summary("Echo, 64 bytes", results["echo"], (64, 1000)),
+             load_summary("Echo while tasks on every worker compute 1 ms ten times a second", results["stalls"],
+                          (1000,)),
+             load_summary("Echo at about 5 % load", results["low"], (64,))]
     if results["contrast"].rows:
         lines.append(section_text("Concurrency, parallelism, blocking", results["contrast"].markdown(),
                                   "Waits overlap on one worker; computing gets faster only with workers; "
@@ -353,12 +356,16 @@ def write(directory, raw, missing, how):
         return [row for row in raw if row["section"] == name and (part is None or row.get("part") == part)]
 
     results = {"http": load_rows(section("http")), "echo": load_rows(section("echo")),
+               "stalls": load_rows(section("stalls")), "low": load_rows(section("low")),
                "contrast": contrast_table(section("scaling", "contrast")), "mixed": section("scaling", "mixed"),
                "micro": micro_rows(section("micro"))}
     sweep = section("scaling", "sweep")
     tables = [Table("http", "HTTP /plaintext under wrk; medians over the rounds", LOAD_COLUMNS, results["http"]),
               Table("echo", "Echo of 64 bytes, closed loop; medians over the rounds", LOAD_COLUMNS,
                     results["echo"]),
+              Table("stalls", "Echo while tasks on every worker compute 1 ms ten times a second", LOAD_COLUMNS,
+                    results["stalls"]),
+              Table("low", "Echo at about 5 % load", LOAD_COLUMNS, results["low"]),
               results["contrast"],
               Table("scaling", "The same work over the number of workers", JOB_COLUMNS, sweep),
               Table("mixed", "Echo latency while every worker also computes", MIX_COLUMNS, results["mixed"]),

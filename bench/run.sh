@@ -15,7 +15,7 @@ and a summary of one page in a directory.
 
   --quick            two minutes: shorter, fewer combinations
   --out DIR          where the results go (out/DATE-TIME)
-  --only SECTIONS    of http,echo,scaling,micro, separated by commas (all)
+  --only SECTIONS    of http,echo,stalls,low,scaling,micro, separated by commas (all)
   --workers LIST     worker counts of weft's servers (1, doubling up to the cores, 4 times the cores)
   --rounds N         rounds of each server measurement; their median counts (3)
   --seconds N        length of one server measurement (3; with --quick 1)

@@ -127,12 +127,13 @@ class WeftServer(Server):
 class EpollServer(Server):
     """A bare epoll server: threads by option."""
 
-    def __init__(self, program, workers, log):
+    def __init__(self, program, arguments, workers, log):
         super().__init__("epoll", workers, log)
         self.program = program
+        self.arguments = arguments
 
     def command(self):
-        return [self.program, "--port", "0", "--seconds", str(LIFE_S), "--threads", str(self.workers)]
+        return [self.program, "--port", "0", "--seconds", str(LIFE_S), "--threads", str(self.workers)] + self.arguments
 
 
 NGINX = """
@@ -275,12 +276,12 @@ def wrk(script, connections, seconds, pipeline):
     return make
 
 
-def echo_client(program, connections, seconds):
-    """Makes generators of echo messages."""
+def echo_client(program, connections, seconds, rate=0):
+    """Makes generators of echo messages: so many a second, or as fast as they come back."""
     warm_up = 0.2 * seconds
 
     def make(port):
         command = [program, "--port", str(port), "--connections", str(connections), "--seconds", str(seconds),
-                   "--warmup", "%.2f" % warm_up]
+                   "--warmup", "%.2f" % warm_up, "--rate", str(rate)]
         return Generator(command, None, seconds, warm_up, connections)
     return make
