@@ -1,8 +1,9 @@
 /*
  * The monitor thread (monitor.h).
  *
- * It ticks about every millisecond while some worker runs, more slowly when it finds all of them asleep, and after
- * a while of that stops ticking: `wanted` goes to 0 and it sleeps without a time-out. A worker that begins to run
+ * It ticks about every millisecond while some worker runs without a pause, more slowly the more often it finds all of
+ * them asleep, and stops ticking when they have slept all the time: each tick costs as much as serving a request does.
+ * Then `wanted` goes to 0 and it sleeps without a time-out. A worker that begins to run
  * looks at `wanted`, after a full fence, and the monitor looks at the workers once more after it set it to 0, also
  * after a full fence: one of the two sees the other.
  */
@@ -24,9 +25,10 @@
 
 enum {
     TICK_NS = 1000 * 1000, /* a backlog behind a long task waits at most so long for another worker */
-    SLOWEST_TICK_NS = 4 * TICK_NS,
+    SLOWEST_TICK_NS = 8 * TICK_NS,
     STARVED = 20,                  /* take-over times after which it makes no difference why a worker is stuck */
-    QUIET_TICKS = 12,              /* all asleep in so many ticks: stop ticking */
+    IDLE_TICKS = 3,                /* nobody ran between so many ticks: stop ticking */
+    SELDOM_NS = 20 * TICK_NS,      /* woken after so long: stop again as soon as all sleep */
     NAME_NS = 100 * 1000 * 1000,   /* with the take-over off, debug mode names a task stuck for so long */
     ATTENTIVE_TICK_NS = 50 * 1000, /* a section that was seen at two ticks has blocked, or nearly: 50 to 150 µs */
     ATTENTIVE_TICKS = 5,           /* without a section: no longer attentive */
@@ -40,6 +42,7 @@ struct weft__watch {
     int64_t since;          /* it has not moved since then */
     int64_t processor_time; /* of its thread, when that was first seen; -1: not looked at */
     bool named;
+    uint64_t sleeps;                   /* of its driver */
     uint32_t section;                  /* the blocking section that its driver was in; even: none */
     const struct weft__driver *driver; /* which one: an identity */
     int64_t section_since;
@@ -277,25 +280,48 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
     }
 }
 
-/* True: some worker runs, or the pool has work that waits. */
-static bool tick(weft_runtime *runtime)
+enum activity {
+    IDLE,  /* all workers have slept since the last tick */
+    QUIET, /* all sleep now */
+    LIGHT, /* some run, and have slept since the last tick */
+    BUSY   /* some have run since the last tick, or the pool has work that waits */
+};
+
+static bool has_slept(struct weft__watch *watch, const struct weft__worker *worker)
+{
+    uint64_t sleeps = atomic_load_explicit(&weft__driver_of(worker)->counters.sleeps, memory_order_relaxed);
+    bool slept = sleeps != watch->sleeps;
+
+    watch->sleeps = sleeps;
+    return slept;
+}
+
+static enum activity tick_of(weft_runtime *runtime, struct weft__watch *watch, struct weft__worker *worker,
+                             int64_t now)
+{
+    bool slept = has_slept(watch, worker);
+
+    if (is_asleep(worker)) {
+        watch_anew(watch, now);
+        return slept ? QUIET : IDLE;
+    }
+    if (check_section(runtime, watch, worker, now))
+        weft__monitor_attend(runtime);
+    check(runtime, watch, worker, now);
+    return slept ? LIGHT : BUSY;
+}
+
+static enum activity tick(weft_runtime *runtime)
 {
     int64_t now = weft__clock_now();
-    bool busy = weft__pool_tick(runtime->pool);
+    enum activity most = weft__pool_tick(runtime->pool) ? BUSY : IDLE;
 
     for (uint32_t i = 0; i < runtime->worker_count; i++) {
-        struct weft__worker *worker = &runtime->workers[i];
+        enum activity one = tick_of(runtime, &runtime->monitor.watches[i], &runtime->workers[i], now);
 
-        if (is_asleep(worker)) {
-            watch_anew(&runtime->monitor.watches[i], now);
-            continue;
-        }
-        busy = true;
-        if (check_section(runtime, &runtime->monitor.watches[i], worker, now))
-            weft__monitor_attend(runtime);
-        check(runtime, &runtime->monitor.watches[i], worker, now);
+        most = one > most ? one : most;
     }
-    return busy;
+    return most;
 }
 
 static bool all_asleep(const weft_runtime *runtime)
@@ -361,22 +387,30 @@ static void sleep_until_tick(weft_runtime *runtime, int64_t due)
 static void *monitor_main(void *arg)
 {
     weft_runtime *runtime = arg;
-    int64_t length = first_tick(runtime);
-    unsigned quiet = 0;
+    int64_t length = first_tick(runtime); /* between ticks that find all asleep */
+    bool seldom = false;
+    unsigned idle = 0;
 
     pthread_setname_np(pthread_self(), "weft-monitor");
     while (!is_halting(runtime)) {
-        if (tick(runtime)) {
-            length = first_tick(runtime);
-            quiet = 0;
-        } else if (++quiet < QUIET_TICKS) {
-            length = length * 2 < SLOWEST_TICK_NS ? length * 2 : SLOWEST_TICK_NS;
-        } else {
+        enum activity activity = tick(runtime);
+
+        idle = activity == IDLE ? idle + 1 : 0;
+        if (idle >= IDLE_TICKS || (seldom && activity <= QUIET)) {
+            int64_t since = weft__clock_now();
+
             rest(runtime);
-            length = first_tick(runtime);
-            quiet = 0;
+            seldom = weft__clock_now() - since >= SELDOM_NS;
+            activity = BUSY;
         }
-        sleep_until_tick(runtime, weft__clock_after(length));
+        if (activity >= LIGHT)
+            idle = 0;
+        if (activity == BUSY)
+            length = first_tick(runtime);
+        else if (activity != LIGHT)
+            length = length * 2 < SLOWEST_TICK_NS ? length * 2 : SLOWEST_TICK_NS;
+        /* One that runs may be about to be stuck. */
+        sleep_until_tick(runtime, weft__clock_after(activity == LIGHT ? first_tick(runtime) : length));
     }
     return NULL;
 }
