@@ -7,13 +7,15 @@
  *
  * A look-up has two owners, its task and its call, and `state` says which of them frees it. Each writes its own end
  * there with one exchange (acquire and release: the later one sees all that the earlier one did), and the later one
- * frees.
+ * frees. A call that never ran, because it was cancelled, there is no thread for it, or the pool ends, has an error for
+ * its result, and no end: so nobody leaves it before it has begun.
  */
 #include <weft/name.h>
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -146,7 +148,7 @@ static int error_of(int code, int system_error)
 
 /* ---- a look-up ---- */
 
-enum { PENDING, LEFT_BY_TASK, OVER };
+enum { PENDING, BEGUN, LEFT_BY_TASK, OVER };
 
 struct lookup {
     _Atomic uint32_t state;
@@ -181,6 +183,8 @@ static intptr_t look_up(void *arg)
 {
     struct lookup *lookup = arg;
 
+    /* relaxed: it only says that there will be an end */
+    atomic_store_explicit(&lookup->state, BEGUN, memory_order_relaxed);
     lookup->perform(lookup);
     leave_lane();
     if (atomic_exchange_explicit(&lookup->state, OVER, memory_order_acq_rel) == LEFT_BY_TASK)
@@ -188,36 +192,44 @@ static intptr_t look_up(void *arg)
     return 0;
 }
 
-/* The task's wait has ended early. True: it is over all the same, with its result in the look-up; false: the look-up
- * is the call's from now on, or gone. */
-static bool leave(weft_task *task, struct lookup *lookup)
+/* The call has ended: 0 with its result in the look-up, or why it never ran; then the look-up is gone. */
+static int end_of(weft_task *task, struct lookup *lookup)
 {
     intptr_t result;
 
-    weft_cancel(task); /* takes it out of the pool's queue, if no thread has it */
-    if (!weft_task_done(task)) {
-        weft_detach(task);
-        return atomic_exchange_explicit(&lookup->state, LEFT_BY_TASK, memory_order_acq_rel) == OVER;
-    }
     weft_mask_begin();
     weft_await_into(task, &result);
     weft_mask_end();
-    if (result != -ECANCELED)
-        return true;
+    if (result == 0)
+        return 0;
     leave_lane();
     free_lookup(lookup);
-    return false;
+    return (int)result;
+}
+
+/* The task's wait has ended early, with `error`. 0: it is over all the same, with its result in the look-up; else the
+ * look-up is the call's from now on, or gone. */
+static int leave(weft_task *task, struct lookup *lookup, int error)
+{
+    weft_cancel(task); /* takes it out of the pool's queue, if no thread has it */
+    /* One that is neither done nor begun is about to be one of them. */
+    while (!weft_task_done(task) && atomic_load_explicit(&lookup->state, memory_order_relaxed) == PENDING)
+        sched_yield();
+    if (weft_task_done(task))
+        return end_of(task, lookup) == 0 ? 0 : error;
+    weft_detach(task);
+    return atomic_exchange_explicit(&lookup->state, LEFT_BY_TASK, memory_order_acq_rel) == OVER ? 0 : error;
 }
 
 /* 0: it is over. Else the look-up is gone. */
 static int perform_in_lane(struct lookup *lookup)
 {
     weft_task *task;
-    ssize_t rc = enter_lane();
+    int rc = enter_lane();
 
     if (rc < 0) {
         free_lookup(lookup);
-        return (int)rc;
+        return rc;
     }
     task = weft_spawn_blocking(look_up, lookup);
     if (!task) {
@@ -225,12 +237,8 @@ static int perform_in_lane(struct lookup *lookup)
         free_lookup(lookup);
         return -EAGAIN;
     }
-    rc = weft_wait_all(&task, 1);
-    if (rc == 0)
-        weft_await(task);
-    else if (!leave(task, lookup))
-        return (int)rc;
-    return 0;
+    rc = (int)weft_wait_all(&task, 1);
+    return rc == 0 ? end_of(task, lookup) : leave(task, lookup, rc);
 }
 
 /* ---- names to addresses ---- */

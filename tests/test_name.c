@@ -374,6 +374,60 @@ static void look_ups_can_be_cancelled_at_any_moment(void **state)
     run_everywhere(abandon_with_one_permit);
 }
 
+/* ---- no threads ---- */
+
+/* The sanitizers have a pthread_create of their own, which must stay. */
+#if !SUPPORT_SANITIZED
+
+#include <dlfcn.h>
+
+static atomic_bool no_threads;
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *), void *arg)
+{
+    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    void *symbol = dlsym(RTLD_NEXT, "pthread_create");
+
+    if (atomic_load(&no_threads))
+        return EAGAIN;
+    memcpy(&real, &symbol, sizeof real);
+    return real(thread, attributes, fn, arg);
+}
+
+static intptr_t without_threads(void *arg)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    unsigned before = weft_name_limit(1);
+    char host[64];
+
+    atomic_store(&no_threads, true);
+    for (int i = 0; i < 3; i++) {
+        must_be(look_up("some.test"), -EAGAIN);
+        must_be(weft_getnameinfo((struct sockaddr *)&address, sizeof address, host, sizeof host, NULL, 0, 0),
+                -EAGAIN);
+    }
+    atomic_store(&no_threads, false);
+    must_be(look_up("some.test"), 0); /* no permit was lost */
+    weft_name_limit(before);
+    return (intptr_t)arg;
+}
+
+static void without_a_thread_a_look_up_fails(void **state)
+{
+    (void)state;
+    run_everywhere(without_threads);
+}
+
+#else
+
+static void without_a_thread_a_look_up_fails(void **state)
+{
+    (void)state;
+    skip();
+}
+
+#endif
+
 /* ---- connecting ---- */
 
 /* A port of loopback that swallows whatever is sent there: its queue is full, so connections stay half open. */
@@ -581,6 +635,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_limit_can_be_changed_at_any_time),
         cmocka_unit_test(an_abandoned_look_up_frees_what_it_finds),
         cmocka_unit_test(look_ups_can_be_cancelled_at_any_moment),
+        cmocka_unit_test(without_a_thread_a_look_up_fails),
         cmocka_unit_test(the_first_address_to_connect_wins),
         cmocka_unit_test(the_most_telling_error_is_returned),
         cmocka_unit_test(a_deadline_ends_all_attempts),
