@@ -11,7 +11,8 @@
  * the attendant takes the connection out before it lets go of the handle, and cancels come under the same lock.
  *
  * The lists, under the lock: `idle`, those whose attendant waits for the descriptor, the longest-waiting first;
- * `busy`, the others; `leaving`, those that were cancelled.
+ * `busy`, the others; `leaving`, those that were cancelled. A connection whose attendant has not had its first turn is in
+ * none; it remembers how often all were ended before it came, and if that has happened again, it ends itself.
  *
  * The server is over when it is closing, no acceptor is left and no connection: whoever makes that true, under the
  * lock, sets the event, which is the last that is done to the server by its own tasks. weft_server_free waits for it.
@@ -68,6 +69,7 @@ struct client {
     intptr_t result; /* of the call */
     int64_t since;   /* when it became idle */
     weft_frame frame;
+    uint32_t endings; /* the server's when it was accepted */
     uint8_t place;
     uint8_t reasons;
 };
@@ -103,8 +105,10 @@ struct weft_server {
 
     weft__lock lock __attribute__((aligned(64)));
     /* Under the lock. */
-    unsigned acceptors; /* that have not ended, and others who need the server a moment longer */
-    int error;          /* what ended one that was not told to */
+    unsigned acceptors;  /* that have not ended, and others who need the server a moment longer */
+    int error;           /* what ended one that was not told to */
+    uint32_t endings;    /* times that all connections were ended */
+    uint32_t last_reset; /* that of the last time they were reset */
     size_t clients;
     size_t idle_count;
     uint64_t accepted;
@@ -234,11 +238,19 @@ static weft_task *spawn_call(struct client *client)
 static void enter_server(struct client *client)
 {
     weft_server *server = client->public.server;
+    bool ends, resets;
 
     weft__lock_enter(&server->lock);
     client->attendant = weft_self();
-    put_in(server, client, BUSY);
+    ends = client->endings != server->endings;
+    resets = ends && (int32_t)(server->last_reset - client->endings) > 0;
+    put_in(server, client, ends ? LEAVING : BUSY);
+    client->reasons |= ends ? ENDED : 0;
     weft__lock_leave(&server->lock);
+    if (resets)
+        weft_set_abort(client->public.fd);
+    if (ends)
+        weft_cancel(client->attendant);
 }
 
 /* False: there is to be no waiting any more. */
@@ -344,27 +356,43 @@ static intptr_t attend(void *arg)
     WEFT_DONE(0);
 }
 
+/* False: the server was closed while it was accepted; those that are to be ended may have been already. */
+static bool count_client(struct client *client)
+{
+    weft_server *server = client->public.server;
+    bool may;
+
+    weft__lock_enter(&server->lock);
+    may = !atomic_load_explicit(&server->closing, memory_order_relaxed);
+    server->clients += may;
+    server->accepted += may;
+    client->endings = server->endings;
+    weft__lock_leave(&server->lock);
+    return may;
+}
+
 /* 0; on an error the descriptor is closed. */
 static int start_client(weft_server *server, int fd)
 {
     struct client *client = calloc(1, sizeof *client);
+    int rc = -ENOMEM;
 
     if (client) {
         client->public = (weft_client){.fd = fd, .server = server, .arg = server->arg};
-        weft__lock_enter(&server->lock);
-        server->clients++;
-        server->accepted++;
-        weft__lock_leave(&server->lock);
-        if (weft__spawn_stackless_always(attend, client))
-            return 0; /* the handle is the attendant's own */
-        weft__lock_enter(&server->lock);
-        server->clients--;
-        server->accepted--;
-        weft__lock_leave(&server->lock);
+        if (!count_client(client)) {
+            rc = -ECANCELED;
+        } else {
+            if (weft__spawn_stackless_always(attend, client))
+                return 0; /* the handle is the attendant's own */
+            weft__lock_enter(&server->lock);
+            server->clients--;
+            server->accepted--;
+            weft__lock_leave(&server->lock);
+        }
         free(client);
     }
     weft_close(fd);
-    return -ENOMEM;
+    return rc;
 }
 
 /* ---- accepting ---- */
@@ -513,6 +541,9 @@ static void cancel_all(weft_server *server, enum place place, uint8_t reason, in
 static void end_clients(weft_server *server, bool resets)
 {
     weft__lock_enter(&server->lock);
+    server->endings++;
+    if (resets)
+        server->last_reset = server->endings;
     for (struct client *client = server->lists[LEAVING].first, *next; client; client = next) {
         next = client->next;
         if (!(client->reasons & ENDED) || resets) {

@@ -830,6 +830,56 @@ static void misuse_is_an_error(void **state)
     assert_int_equal(weft_serve(&server, weft_listen("127.0.0.1", 0, 0), echo_once, NULL, NULL), -EPERM);
 }
 
+/* ---- ending a connection before its first turn ---- */
+
+static intptr_t reads_for_ever(weft_client *client)
+{
+    char byte;
+
+    return weft_read(client->fd, &byte, 1);
+}
+
+/* Accepted, but its task has not run yet. */
+static int accepted_just_now(weft_server *server)
+{
+    int fd = dial(server);
+    weft_server_stats stats;
+
+    for (;;) {
+        weft_server_look(server, &stats);
+        if (stats.accepted > 0)
+            return fd;
+        must_be(weft_yield(), 0);
+    }
+}
+
+static intptr_t ends_at_once(void *arg)
+{
+    for (int i = 0; i < 50; i++) {
+        weft_server *server = serve(reads_for_ever, NULL, NULL);
+        int fd = accepted_just_now(server);
+        char byte;
+
+        if (i % 3 == 1)
+            weft_server_close_clients(server);
+        if (i % 3 == 2)
+            weft_server_abort_clients(server);
+        if (i % 3 == 0)
+            weft_server_free(server);
+        must_be(weft_read(fd, &byte, 1), i % 3 == 2 ? -ECONNRESET : 0);
+        must_be(weft_close(fd), 0);
+        if (i % 3 != 0)
+            weft_server_free(server);
+    }
+    return (intptr_t)arg;
+}
+
+static void a_connection_can_be_ended_before_its_first_turn(void **state)
+{
+    (void)state;
+    run_everywhere(ends_at_once);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -848,6 +898,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(clients_that_vanish_at_any_point_leave_nothing),
         cmocka_unit_test(ten_thousand_connections_opened_and_dropped),
         cmocka_unit_test(a_server_can_be_freed_at_any_time),
+        cmocka_unit_test(a_connection_can_be_ended_before_its_first_turn),
         cmocka_unit_test(each_worker_may_accept_for_itself),
         cmocka_unit_test(a_server_may_listen_on_a_unix_socket),
         cmocka_unit_test(a_failure_that_nobody_sees_is_reported),
