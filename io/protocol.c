@@ -6,8 +6,10 @@
  *
  * Pausing is the one call that is not the driver's: code that writes as long as it was not paused must hear of it
  * at once. So it is made within the write, by whoever wins the step from FLOWING to PAUSING. The driver resumes
- * only what is PAUSED, which the same writer stores, and tells, when pause_writing has returned: the two calls
- * never overlap, and always alternate.
+ * only what is PAUSED, which the same writer stores, and tells, when pause_writing has returned. While resume_writing
+ * runs it is RESUMING: then nobody but the driver itself, from within that call, may pause. The others leave that to
+ * the driver, which looks once more when it has stored FLOWING: what they buffered before they found it RESUMING it
+ * sees then (the stream's lock orders the two). So the calls of two tasks never overlap, and they always alternate.
  */
 #include <errno.h>
 #include <weft/protocol.h>
@@ -18,12 +20,13 @@
 #include "runtime/select.h"
 #include "runtime/waitable.h"
 
-enum { FLOWING, PAUSING, PAUSED };
+enum { FLOWING, PAUSING, PAUSED, RESUMING };
 
 struct weft_transport {
     weft_stream *stream;
     const weft_protocol *protocol;
     void *arg;
+    weft_task *driver;
     _Atomic uint32_t closing; /* asked for */
     _Atomic uint32_t reading_paused;
     _Atomic uint32_t writing;
@@ -111,10 +114,53 @@ static int take_input(weft_transport *transport)
     return 1;
 }
 
+static void ask(const weft_transport *transport, _Atomic uint32_t *flag, uint32_t value)
+{
+    /* release: what the caller did before is seen by the driver */
+    atomic_store_explicit(flag, value, memory_order_release);
+    weft_event_set(&transport->stream->progress);
+}
+
+static bool begins_to_pause(weft_transport *transport)
+{
+    uint32_t before = FLOWING;
+
+    if (atomic_compare_exchange_strong_explicit(&transport->writing, &before, PAUSING, memory_order_acq_rel,
+                                                memory_order_relaxed))
+        return true;
+    /* Within resume_writing: nobody else changes it. */
+    return before == RESUMING && weft__coroutine_self() == transport->driver &&
+           atomic_compare_exchange_strong_explicit(&transport->writing, &before, PAUSING, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+static void pause_if_full(weft_transport *transport)
+{
+    int lost;
+
+    if (!(weft__stream_state(transport->stream, &lost) & WEFT__STREAM_PAUSED) || !begins_to_pause(transport))
+        return;
+    if (transport->protocol->pause_writing != NULL)
+        transport->protocol->pause_writing(transport->arg);
+    ask(transport, &transport->writing, PAUSED); /* it may have drained meanwhile */
+}
+
+static void resume(weft_transport *transport)
+{
+    uint32_t before = RESUMING;
+
+    atomic_store_explicit(&transport->writing, RESUMING, memory_order_release);
+    if (transport->protocol->resume_writing != NULL)
+        transport->protocol->resume_writing(transport->arg);
+    /* Fails if that has paused again. */
+    if (atomic_compare_exchange_strong_explicit(&transport->writing, &before, FLOWING, memory_order_acq_rel,
+                                                memory_order_relaxed))
+        pause_if_full(transport);
+}
+
 /* One turn, as take_input. */
 static int turn(weft_transport *transport)
 {
-    const weft_protocol *protocol = transport->protocol;
     int lost, rc = weft__suspend_check();
     uint32_t state;
 
@@ -128,9 +174,7 @@ static int turn(weft_transport *transport)
         return lost;
     if (!(state & WEFT__STREAM_PAUSED) &&
         atomic_load_explicit(&transport->writing, memory_order_acquire) == PAUSED) {
-        atomic_store_explicit(&transport->writing, FLOWING, memory_order_release);
-        if (protocol->resume_writing != NULL)
-            protocol->resume_writing(transport->arg);
+        resume(transport);
         return 1;
     }
     return take_input(transport);
@@ -149,10 +193,11 @@ static int drive(weft_transport *transport)
 
 int weft_protocol_run(weft_stream *stream, const weft_protocol *protocol, void *arg)
 {
-    weft_transport transport = {.stream = stream, .protocol = protocol, .arg = arg};
+    weft_transport transport = {
+        .stream = stream, .protocol = protocol, .arg = arg, .driver = weft__coroutine_self()};
     int rc;
 
-    if (weft__coroutine_self() == NULL)
+    if (transport.driver == NULL)
         return weft__misused("weft_protocol_run");
     rc = weft__stream_claim(stream);
     if (rc < 0)
@@ -173,27 +218,6 @@ int weft_protocol_run(weft_stream *stream, const weft_protocol *protocol, void *
 }
 
 /* ---- the transport ---- */
-
-static void ask(const weft_transport *transport, _Atomic uint32_t *flag, uint32_t value)
-{
-    /* release: what the caller did before is seen by the driver */
-    atomic_store_explicit(flag, value, memory_order_release);
-    weft_event_set(&transport->stream->progress);
-}
-
-static void pause_if_full(weft_transport *transport)
-{
-    uint32_t flowing = FLOWING;
-    int lost;
-
-    if (!(weft__stream_state(transport->stream, &lost) & WEFT__STREAM_PAUSED) ||
-        !atomic_compare_exchange_strong_explicit(&transport->writing, &flowing, PAUSING, memory_order_acq_rel,
-                                                 memory_order_relaxed))
-        return;
-    if (transport->protocol->pause_writing != NULL)
-        transport->protocol->pause_writing(transport->arg);
-    ask(transport, &transport->writing, PAUSED); /* it may have drained meanwhile */
-}
 
 int weft_transport_write(weft_transport *transport, const void *data, size_t size)
 {

@@ -468,6 +468,71 @@ static intptr_t pause_other_tasks(void *arg)
     return 0;
 }
 
+/* Another task fills the buffer while resume_writing waits: it is paused when that has returned. */
+static struct {
+    _Atomic int paused, resumed, resuming, filled;
+} order;
+
+static void pauses_alone(void *arg)
+{
+    (void)arg;
+    must(!atomic_load(&order.resuming));
+    atomic_fetch_add(&order.paused, 1);
+}
+
+static void resumes_slowly(void *arg)
+{
+    (void)arg;
+    if (atomic_fetch_add(&order.resumed, 1) > 0)
+        return;
+    atomic_store(&order.resuming, 1);
+    wait_until_true(atomic_load(&order.filled));
+    must_be(atomic_load(&order.paused), 1);
+    atomic_store(&order.resuming, 0);
+}
+
+static void read_away(weft_stream *peer, size_t size)
+{
+    static char away[1 << 16];
+
+    while (size > 0) {
+        ssize_t n = weft_stream_read(peer, away, size < sizeof away ? size : sizeof away);
+
+        must(n > 0);
+        size -= (size_t)n;
+    }
+}
+
+static intptr_t pause_while_resuming(void *arg)
+{
+    static const weft_protocol protocol = {made, received, ended, lost, pauses_alone, resumes_slowly};
+    static char much[4 << 20];
+    struct connection connection = {0};
+
+    (void)arg;
+    memset(&order, 0, sizeof order);
+    open_connection(&connection, &protocol);
+    must_be(weft_transport_write(connection.transport, much, sizeof much), 0);
+    must_be(atomic_load(&order.paused), 1);
+    read_away(connection.peer, sizeof much);
+    wait_until_true(atomic_load(&order.resuming));
+    must_be(weft_transport_write(connection.transport, much, sizeof much), 0);
+    atomic_store(&order.filled, 1);
+    wait_until_true(atomic_load(&order.paused) == 2);
+    read_away(connection.peer, sizeof much);
+    wait_until_true(atomic_load(&order.resumed) == 2);
+    weft_transport_close(connection.transport);
+    must_be(weft_await(connection.task), 0);
+    free_connection(&connection);
+    return 0;
+}
+
+static void a_pause_waits_for_the_end_of_resuming(void **state)
+{
+    (void)state;
+    run_everywhere(pause_while_resuming);
+}
+
 static void a_writer_is_paused_and_resumed(void **state)
 {
     (void)state;
@@ -535,6 +600,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(closing_sends_and_aborting_does_not),
         cmocka_unit_test(a_connection_is_lost_once_with_its_error),
         cmocka_unit_test(a_writer_is_paused_and_resumed),
+        cmocka_unit_test(a_pause_waits_for_the_end_of_resuming),
         cmocka_unit_test(reading_can_be_paused),
     };
 
