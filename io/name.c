@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -75,6 +76,25 @@ unsigned weft_name_limit(unsigned limit)
     return before;
 }
 
+/* The calls that hold permits are not here, and nobody holds the lock. */
+static void after_fork_in_child(void)
+{
+    weft__lock_leave(&lane.lock);
+    memset(&lane.permits, 0, sizeof lane.permits);
+    lane.debt = 0;
+    release(lane.limit);
+}
+
+static struct {
+    pthread_once_t once;
+    int rc;
+} forks = {.once = PTHREAD_ONCE_INIT};
+
+static void watch_forks(void)
+{
+    forks.rc = -pthread_atfork(NULL, NULL, after_fork_in_child);
+}
+
 /* Never more than half of a pool. */
 static void open_lane(void)
 {
@@ -95,6 +115,9 @@ static int enter_lane(void)
         return rc;
     if (!weft__coroutine_self())
         return weft__misused("looking a name up");
+    pthread_once(&forks.once, watch_forks);
+    if (forks.rc < 0)
+        return forks.rc;
     open_lane();
     return weft_sem_acquire(&lane.permits);
 }

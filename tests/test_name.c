@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include "support.h"
@@ -428,6 +429,54 @@ static void without_a_thread_a_look_up_fails(void **state)
 
 #endif
 
+/* ---- a child of fork ---- */
+
+static intptr_t look_up_in_child(void *arg)
+{
+    pid_t pid;
+    int status;
+
+    (void)arg;
+    pid = fork();
+    if (pid == 0) {
+        sigset_t none;
+
+        sigemptyset(&none); /* a worker blocks signals, the alarm must come */
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        alarm(20);
+        _exit(run_on(1, look_up, "some.test") == 0 ? 0 : 1);
+    }
+    must_be(waitpid(pid, &status, 0), pid);
+    must_be(status, 0);
+    return 0;
+}
+
+static intptr_t fork_while_one_looks_up(void *arg)
+{
+    unsigned before = weft_name_limit(1);
+    weft_task *task;
+
+    set_open(false);
+    must((task = weft_spawn(look_up, "slow.test")) != NULL);
+    wait_until_true(inside() == 1);
+    must_be(look_up_in_child(NULL), 0);
+    set_open(true);
+    must_be(weft_await(task), 0);
+    must_be(look_up("some.test"), 0);
+    weft_name_limit(before);
+    return (intptr_t)arg;
+}
+
+/* A runtime in the child of a program with threads is more than a sanitizer can follow. */
+static void a_child_has_permits_of_its_own(void **state)
+{
+    (void)state;
+    if (SUPPORT_SANITIZED)
+        skip();
+    assert_int_equal(run_on(1, fork_while_one_looks_up, NULL), 0);
+    assert_int_equal(run_on(2, fork_while_one_looks_up, NULL), 0);
+}
+
 /* ---- connecting ---- */
 
 /* A port of loopback that swallows whatever is sent there: its queue is full, so connections stay half open. */
@@ -636,6 +685,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_abandoned_look_up_frees_what_it_finds),
         cmocka_unit_test(look_ups_can_be_cancelled_at_any_moment),
         cmocka_unit_test(without_a_thread_a_look_up_fails),
+        cmocka_unit_test(a_child_has_permits_of_its_own),
         cmocka_unit_test(the_first_address_to_connect_wins),
         cmocka_unit_test(the_most_telling_error_is_returned),
         cmocka_unit_test(a_deadline_ends_all_attempts),
