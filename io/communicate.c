@@ -62,7 +62,37 @@ static int close_end(struct exchange *exchange, int number)
     return 1;
 }
 
-static int feed(struct exchange *exchange, int fd)
+/* Another task may close an end, or take it. Under the lock that does not happen between looking the number up and
+ * using it, when it might be another's. -EINTR: it has happened, look again. */
+static ssize_t write_end(struct exchange *exchange, const void *from, size_t size)
+{
+    weft_process *process = exchange->process;
+    ssize_t n = -EINTR;
+    int fd;
+
+    weft__lock_enter(&process->lock);
+    fd = atomic_load_explicit(&process->ends[INPUT], memory_order_relaxed);
+    if (fd >= 0)
+        n = weft__result_of(write(fd, from, size));
+    weft__lock_leave(&process->lock);
+    return n;
+}
+
+static ssize_t read_end(struct exchange *exchange, int number, void *to, size_t size)
+{
+    weft_process *process = exchange->process;
+    ssize_t n = -EINTR;
+    int fd;
+
+    weft__lock_enter(&process->lock);
+    fd = atomic_load_explicit(&process->ends[number], memory_order_relaxed);
+    if (fd >= 0)
+        n = weft__result_of(read(fd, to, size));
+    weft__lock_leave(&process->lock);
+    return n;
+}
+
+static int feed(struct exchange *exchange)
 {
     size_t *fed = &exchange->result->fed;
     ssize_t n;
@@ -70,7 +100,7 @@ static int feed(struct exchange *exchange, int fd)
     if (*fed >= exchange->size)
         return close_end(exchange, INPUT);
     /* The workers block SIGPIPE. */
-    n = weft__result_of(write(fd, exchange->input + *fed, exchange->size - *fed));
+    n = write_end(exchange, exchange->input + *fed, exchange->size - *fed);
     if (n >= 0) {
         *fed += (size_t)n;
         return *fed == exchange->size ? close_end(exchange, INPUT) : 1;
@@ -81,10 +111,10 @@ static int feed(struct exchange *exchange, int fd)
 }
 
 /* Nothing more is kept: anything that still comes is too much. */
-static int read_past_the_limit(struct exchange *exchange, int number, int fd)
+static int read_past_the_limit(struct exchange *exchange, int number)
 {
     char more;
-    ssize_t n = weft__result_of(read(fd, &more, 1));
+    ssize_t n = read_end(exchange, number, &more, 1);
 
     if (n == 0)
         return close_end(exchange, number);
@@ -93,7 +123,7 @@ static int read_past_the_limit(struct exchange *exchange, int number, int fd)
     return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
 }
 
-static int drain(struct exchange *exchange, int number, int fd)
+static int drain(struct exchange *exchange, int number)
 {
     const struct sink *sink = &exchange->sinks[number];
     size_t room;
@@ -101,14 +131,14 @@ static int drain(struct exchange *exchange, int number, int fd)
     int rc;
 
     if (exchange->limit && *sink->size >= exchange->limit)
-        return read_past_the_limit(exchange, number, fd);
+        return read_past_the_limit(exchange, number);
     rc = make_room(sink);
     if (rc < 0)
         return rc;
     room = *sink->capacity - 1 - *sink->size;
     if (exchange->limit && room > exchange->limit - *sink->size)
         room = exchange->limit - *sink->size;
-    n = weft__result_of(read(fd, *sink->data + *sink->size, room));
+    n = read_end(exchange, number, *sink->data + *sink->size, room);
     if (n > 0)
         *sink->size += (size_t)n;
     (*sink->data)[*sink->size] = '\0';
@@ -124,7 +154,7 @@ static int serve(struct exchange *exchange)
 
     for (int number = INPUT; number <= ERRORS; number++) {
         int fd = atomic_load_explicit(&exchange->process->ends[number], memory_order_relaxed);
-        int rc = fd < 0 ? 0 : number == INPUT ? feed(exchange, fd) : drain(exchange, number, fd);
+        int rc = fd < 0 ? 0 : number == INPUT ? feed(exchange) : drain(exchange, number);
 
         if (rc < 0)
             return rc;

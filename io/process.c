@@ -298,12 +298,19 @@ int weft_process_stderr(const weft_process *process)
 
 int weft_process_take(weft_process *process, int number)
 {
+    bool is_shared;
     int fd;
 
     if (!process || number < 0 || number > 2)
         return -EBADF;
-    /* relaxed: of several takers one gets it, and a descriptor needs no other memory to be seen */
+    /* Under the lock, as weft_process_communicate may be about to use it; in the child of a fork nobody is, and the lock
+     * may have been held. relaxed: of several takers one gets it, and a descriptor needs no other memory to be seen */
+    is_shared = process->forks == weft__forks;
+    if (is_shared)
+        weft__lock_enter(&process->lock);
     fd = atomic_exchange_explicit(&process->ends[number], -1, memory_order_relaxed);
+    if (is_shared)
+        weft__lock_leave(&process->lock);
     return fd < 0 ? -EBADF : fd;
 }
 
@@ -381,6 +388,8 @@ int weft_process_spawn(const weft_process_options *options, const char *const *a
         return -EINVAL;
     *process = NULL;
     rc = weft__suspend_check();
+    if (rc == 0)
+        rc = weft__fork_watch(); /* so that weft__forks counts */
     if (rc < 0)
         return rc;
     spawning.process = new_process();

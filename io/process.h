@@ -20,7 +20,8 @@ struct weft_process {
     bool leads_group;
     uint32_t forks; /* weft__forks at that time: elsewhere it is not the caller's child */
 
-    weft__lock lock; /* held by who asks for the status, and, without a pidfd, by who sends a signal */
+    weft__lock lock; /* held by who asks for the status, uses an end for communicate or takes one, and, without a
+                      * pidfd, by who sends a signal */
     _Atomic uint32_t state;
     int status;                  /* written before `state` */
     _Atomic uint32_t references; /* the handle's own, and one for each call that waits */
