@@ -356,19 +356,77 @@ static intptr_t attend(void *arg)
     WEFT_DONE(0);
 }
 
-/* False: the server was closed while it was accepted; those that are to be ended may have been already. */
-static bool count_client(struct client *client)
+static bool is_full_locked(const weft_server *server)
 {
-    weft_server *server = client->public.server;
-    bool may;
+    return server->options.clients_max > 0 && server->clients >= server->options.clients_max;
+}
+
+static bool is_full(weft_server *server)
+{
+    bool full;
 
     weft__lock_enter(&server->lock);
-    may = !atomic_load_explicit(&server->closing, memory_order_relaxed);
-    server->clients += may;
-    server->accepted += may;
+    full = is_full_locked(server);
+    weft__lock_leave(&server->lock);
+    return full;
+}
+
+/* Until a connection ends, or a little. 0, -ECANCELED. */
+static int wait_for_room(weft_server *server, int64_t limit)
+{
+    weft_timeout scope;
+    int rc;
+
+    weft_timeout_begin(&scope, limit);
+    rc = weft_notify_wait(&server->room);
+    return weft_timeout_end(&scope) == 1 && rc == -ETIMEDOUT ? 0 : rc;
+}
+
+/* The same until there is room. With several acceptors others may wait for it too, one with a connection that it has
+ * accepted, while this one goes on to wait for one: so whoever finds room passes the word on. */
+static int wait_while_full(weft_server *server)
+{
+    bool waited = false;
+    int rc = 0;
+
+    while (rc == 0 && is_full(server)) {
+        rc = wait_for_room(server, WEFT_FOREVER);
+        waited = true;
+    }
+    if (waited && server->acceptor_count > 1)
+        weft_notify_one(&server->room);
+    return rc;
+}
+
+/* 0; -ECANCELED: the server was closed while it was accepted, and those that are to be ended may have been already;
+ * -EAGAIN: several were accepted at once, and this one is too many. */
+static int try_to_count(struct client *client)
+{
+    weft_server *server = client->public.server;
+    int rc = 0;
+
+    weft__lock_enter(&server->lock);
+    if (atomic_load_explicit(&server->closing, memory_order_relaxed))
+        rc = -ECANCELED;
+    else if (is_full_locked(server))
+        rc = -EAGAIN;
+    server->clients += rc == 0;
+    server->accepted += rc == 0;
     client->endings = server->endings;
     weft__lock_leave(&server->lock);
-    return may;
+    return rc;
+}
+
+static int count_client(struct client *client)
+{
+    int rc = try_to_count(client);
+
+    while (rc == -EAGAIN) {
+        rc = wait_while_full(client->public.server);
+        if (rc == 0)
+            rc = try_to_count(client);
+    }
+    return rc;
 }
 
 /* 0; on an error the descriptor is closed. */
@@ -379,11 +437,11 @@ static int start_client(weft_server *server, int fd)
 
     if (client) {
         client->public = (weft_client){.fd = fd, .server = server, .arg = server->arg};
-        if (!count_client(client)) {
-            rc = -ECANCELED;
-        } else {
+        rc = count_client(client);
+        if (rc == 0) {
             if (weft__spawn_stackless_always(attend, client))
                 return 0; /* the handle is the attendant's own */
+            rc = -ENOMEM;
             weft__lock_enter(&server->lock);
             server->clients--;
             server->accepted--;
@@ -410,17 +468,6 @@ static void tell_pause(weft_server *server, int error)
         weft__runtime_report_named(server->runtime, "accepting of weft_serve", error);
 }
 
-/* Until a connection ends, or a little. 0, -ECANCELED. */
-static int wait_for_room(weft_server *server, int64_t limit)
-{
-    weft_timeout scope;
-    int rc;
-
-    weft_timeout_begin(&scope, limit);
-    rc = weft_notify_wait(&server->room);
-    return weft_timeout_end(&scope) == 1 && rc == -ETIMEDOUT ? 0 : rc;
-}
-
 /* There are no descriptors. *paused: this has been told already. */
 static int pause(weft_server *server, int error, bool *paused)
 {
@@ -440,24 +487,12 @@ static int pause(weft_server *server, int error, bool *paused)
     return rc;
 }
 
-static bool is_full(weft_server *server)
-{
-    bool full;
-
-    weft__lock_enter(&server->lock);
-    full = server->options.clients_max > 0 && server->clients >= server->options.clients_max;
-    weft__lock_leave(&server->lock);
-    return full;
-}
-
 /* 0: go on. */
 static int accept_one(struct acceptor *acceptor, bool *paused)
 {
     weft_server *server = acceptor->server;
-    int fd, rc = 0;
+    int fd, rc = wait_while_full(server);
 
-    while (rc == 0 && is_full(server))
-        rc = wait_for_room(server, WEFT_FOREVER);
     if (rc < 0)
         return rc;
     fd = weft_accept(acceptor->listener, NULL, NULL);

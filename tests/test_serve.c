@@ -880,6 +880,38 @@ static void a_connection_can_be_ended_before_its_first_turn(void **state)
     run_everywhere(ends_at_once);
 }
 
+/* ---- the limit, with several acceptors ---- */
+
+static intptr_t many_accept_at_once(void *arg)
+{
+    weft_serve_options options = {.flags = WEFT_SERVE_PER_WORKER, .clients_max = 1};
+    weft_address address;
+    weft_server *server;
+    int fds[24];
+
+    must_be(weft_address_parse(&address, "127.0.0.1", 0), 0);
+    must_be(weft_serve(&server, weft_listen_on(&address, 0, WEFT_SOCKET_REUSEPORT), reads_for_ever, NULL, &options),
+            0);
+    must_be(weft_sleep(WEFT_MS(5)), 0); /* all wait to accept */
+    for (int i = 0; i < 24; i++)
+        fds[i] = dial(server);
+    wait_until_true(clients_of(server) == 1);
+    for (int i = 0; i < 24; i++) {
+        must(clients_of(server) <= 1);
+        must_be(weft_close(fds[i]), 0);
+        must_be(weft_yield(), 0);
+    }
+    wait_until_true(clients_of(server) == 0);
+    weft_server_free(server);
+    return (intptr_t)arg;
+}
+
+static void several_acceptors_keep_the_limit(void **state)
+{
+    (void)state;
+    run_everywhere(many_accept_at_once);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -900,6 +932,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_server_can_be_freed_at_any_time),
         cmocka_unit_test(a_connection_can_be_ended_before_its_first_turn),
         cmocka_unit_test(each_worker_may_accept_for_itself),
+        cmocka_unit_test(several_acceptors_keep_the_limit),
         cmocka_unit_test(a_server_may_listen_on_a_unix_socket),
         cmocka_unit_test(a_failure_that_nobody_sees_is_reported),
         cmocka_unit_test(misuse_is_an_error),
