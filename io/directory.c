@@ -301,9 +301,11 @@ static int go_on(weft_directory *directory)
 {
     struct level *level = top_of(directory);
     struct reading reading = {level, -1, NULL};
+    int rc = level->is_read ? -ENOENT : (int)weft__pool_call(read_level, &reading);
 
-    if (!level->is_read)
-        return (int)weft__pool_call(read_level, &reading);
+    /* One that was removed meanwhile holds nothing any more. */
+    if (rc != -ENOENT)
+        return rc;
     free_level(level);
     directory->depth--;
     return 0;

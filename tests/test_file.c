@@ -559,6 +559,42 @@ static intptr_t directories(void *arg)
     return 0;
 }
 
+/* Removed in the middle: what was read before comes, and then the end. */
+static intptr_t removed_while_it_is_listed(void *arg)
+{
+    weft_directory *directory;
+    weft_directory_entry entry;
+    char path[200];
+    int n = 0, rc;
+
+    (void)arg;
+    must_be(weft_file_mkdir(in_place("gone"), 0700), 0);
+    for (int i = 0; i < 1500; i++) {
+        snprintf(path, sizeof path, "%s/gone/a-file-with-a-long-name-%d", place, i);
+        must(close(creat(path, 0600)) == 0);
+    }
+    must_be(weft_directory_open(&directory, in_place("gone"), 0), 0);
+    must_be(weft_directory_next(directory, &entry), 1);
+    for (int i = 0; i < 1500; i++) {
+        snprintf(path, sizeof path, "%s/gone/a-file-with-a-long-name-%d", place, i);
+        must_be(weft_file_unlink(path), 0);
+    }
+    must_be(weft_file_rmdir(in_place("gone")), 0);
+    while ((rc = weft_directory_next(directory, &entry)) == 1)
+        n++;
+    must_be(rc, 0);
+    must(n < 1499);
+    must_be(weft_directory_next(directory, &entry), 0);
+    weft_directory_close(directory);
+    return 0;
+}
+
+static void a_directory_that_is_removed_ends(void **state)
+{
+    (void)state;
+    run_on(2, removed_while_it_is_listed, NULL);
+}
+
 static void a_walk_sees_everything_once(void **state)
 {
     (void)state;
@@ -710,6 +746,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(any_number_of_tasks_read_at_offsets),
         cmocka_unit_test(copies_are_true),
         cmocka_unit_test(a_walk_sees_everything_once),
+        cmocka_unit_test(a_directory_that_is_removed_ends),
         cmocka_unit_test(cancellation_at_any_moment_leaves_nothing),
         cmocka_unit_test(signals_are_not_seen),
         cmocka_unit_test(a_stackless_task_is_refused),
