@@ -165,12 +165,16 @@ static int format_local(const weft_address *address, char *text, size_t size)
 {
     const struct sockaddr_un *local = &address->to.local;
     size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
+    char path[sizeof local->sun_path + 1];
 
     if (address->length <= offsetof(struct sockaddr_un, sun_path))
         return fits(snprintf(text, size, "%s", ""), size);
     if (local->sun_path[0] == '\0')
         return fits(snprintf(text, size, "@%.*s", (int)length - 1, local->sun_path + 1), size);
-    return fits(snprintf(text, size, "%.*s", (int)strnlen(local->sun_path, length), local->sun_path), size);
+    length = strnlen(local->sun_path, length < sizeof local->sun_path ? length : sizeof local->sun_path);
+    memcpy(path, local->sun_path, length); /* it need not be ended by a zero */
+    path[length] = '\0';
+    return fits(snprintf(text, size, "%s%s", is_local(path) ? "" : "unix:", path), size);
 }
 
 int weft_address_format(const weft_address *address, char *text, size_t size)

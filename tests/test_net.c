@@ -73,7 +73,10 @@ static void texts_are_addresses_and_back(void **state)
         {"::ffff:1.2.3.4", "[::ffff:1.2.3.4]:7"},
         {"/tmp/socket", "/tmp/socket"},
         {"./socket", "./socket"},
-        {"unix:socket", "socket"},
+        {"unix:socket", "unix:socket"},
+        {"unix:127.0.0.1:80", "unix:127.0.0.1:80"},
+        {"unix:/tmp/socket", "/tmp/socket"},
+        {"unix:unix:socket", "unix:unix:socket"},
         {"@abstract", "@abstract"},
     };
     weft_address address, other;
@@ -84,7 +87,7 @@ static void texts_are_addresses_and_back(void **state)
         assert_int_equal(weft_address_parse(&address, same[i].from, 7), 0);
         assert_int_equal(weft_address_format(&address, text, sizeof text), strlen(same[i].to));
         assert_string_equal(text, same[i].to);
-        assert_int_equal(weft_address_parse(&other, same[i].from, 7), 0);
+        assert_int_equal(weft_address_parse(&other, text, 8), 0);
         assert_int_equal(weft_address_equal(&address, &other), 1);
         assert_int_equal(weft_address_format(&address, text, strlen(same[i].to)), -ENOSPC);
     }

@@ -41,8 +41,8 @@ enum { WEFT_ADDRESS_TEXT = 120 };
  */
 WEFT_API int weft_address_parse(weft_address *address, const char *text, uint16_t port);
 
-/* The text of an address: "127.0.0.1:80", "[::1]:80", "/path", "@name", "" for a Unix socket without a name. Its
- * length, -ENOSPC, -EAFNOSUPPORT. */
+/* The text of an address: "127.0.0.1:80", "[::1]:80", "/path", "unix:path", "@name", "" for a Unix socket without a name.
+ * What weft_address_parse made, it makes of the text again. Its length, -ENOSPC, -EAFNOSUPPORT. */
 WEFT_API int weft_address_format(const weft_address *address, char *text, size_t size);
 
 /* The port, or -EAFNOSUPPORT. */
