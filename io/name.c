@@ -5,10 +5,7 @@
  * the call is handed to the pool, and given back when the call is over or the pool has given it up unstarted; that
  * its task has left meanwhile changes nothing.
  *
- * A look-up has two owners, its task and its call, and `state` says which of them frees it. Each writes its own end
- * there with one exchange (acquire and release: the later one sees all that the earlier one did), and the later one
- * frees. A call that never ran, because it was cancelled, there is no thread for it, or the pool ends, has an error for
- * its result, and no end: so nobody leaves it before it has begun.
+ * A look-up is its task's before the call and after it; one that its task has left is dropped by the call.
  */
 #include <weft/name.h>
 
@@ -16,14 +13,10 @@
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weft/blocking.h>
-#include <weft/group.h>
-#include <weft/scope.h>
 #include <weft/sync.h>
 
 #include "runtime/debug.h"
@@ -171,10 +164,7 @@ static int error_of(int code, int system_error)
 
 /* ---- a look-up ---- */
 
-enum { PENDING, BEGUN, LEFT_BY_TASK, OVER };
-
 struct lookup {
-    _Atomic uint32_t state;
     int result;
     void (*perform)(struct lookup *lookup);
 
@@ -206,62 +196,29 @@ static intptr_t look_up(void *arg)
 {
     struct lookup *lookup = arg;
 
-    /* relaxed: it only says that there will be an end */
-    atomic_store_explicit(&lookup->state, BEGUN, memory_order_relaxed);
     lookup->perform(lookup);
     leave_lane();
-    if (atomic_exchange_explicit(&lookup->state, OVER, memory_order_acq_rel) == LEFT_BY_TASK)
-        free_lookup(lookup);
     return 0;
 }
 
-/* The call has ended: 0 with its result in the look-up, or why it never ran; then the look-up is gone. */
-static int end_of(weft_task *task, struct lookup *lookup)
+/* Its task has left it. */
+static void drop_lookup(intptr_t result, void *arg)
 {
-    intptr_t result;
-
-    weft_mask_begin();
-    weft_await_into(task, &result);
-    weft_mask_end();
-    if (result == 0)
-        return 0;
-    leave_lane();
-    free_lookup(lookup);
-    return (int)result;
-}
-
-/* The task's wait has ended early, with `error`. 0: it is over all the same, with its result in the look-up; else the
- * look-up is the call's from now on, or gone. */
-static int leave(weft_task *task, struct lookup *lookup, int error)
-{
-    weft_cancel(task); /* takes it out of the pool's queue, if no thread has it */
-    /* One that is neither done nor begun is about to be one of them. */
-    while (!weft_task_done(task) && atomic_load_explicit(&lookup->state, memory_order_relaxed) == PENDING)
-        sched_yield();
-    if (weft_task_done(task))
-        return end_of(task, lookup) == 0 ? 0 : error;
-    weft_detach(task);
-    return atomic_exchange_explicit(&lookup->state, LEFT_BY_TASK, memory_order_acq_rel) == OVER ? 0 : error;
+    if (result < 0) /* it never ran */
+        leave_lane();
+    free_lookup(arg);
 }
 
 /* 0: it is over. Else the look-up is gone. */
 static int perform_in_lane(struct lookup *lookup)
 {
-    weft_task *task;
     int rc = enter_lane();
 
     if (rc < 0) {
         free_lookup(lookup);
         return rc;
     }
-    task = weft_spawn_blocking(look_up, lookup);
-    if (!task) {
-        leave_lane();
-        free_lookup(lookup);
-        return -EAGAIN;
-    }
-    rc = (int)weft_wait_all(&task, 1);
-    return rc == 0 ? end_of(task, lookup) : leave(task, lookup, rc);
+    return (int)weft_blocking_abandonable(look_up, lookup, drop_lookup);
 }
 
 /* ---- names to addresses ---- */

@@ -102,6 +102,7 @@ struct call {
     intptr_t result;
     void (*orphan)(intptr_t result, void *arg);
     bool abandonable; /* CALL_TASK: cancelling its task while it runs ends that */
+    bool refused;     /* it is over, without having run */
     weft_task *owner; /* who is named in messages: the task that waits, or the record; NULL once abandoned */
     struct weft__wait wait;
 };
@@ -165,6 +166,7 @@ struct ending {
     weft_task *record; /* to be finished */
     intptr_t result;
     struct call *garbage;
+    struct call *removed; /* a record's call that never runs: its orphan function is owed */
 };
 
 /* ---- futex ---- */
@@ -372,8 +374,29 @@ static struct ending end_call_locked(struct call *call, intptr_t result)
     return (struct ending){.waiter = weft__settle(&call->wait, WEFT__GRANTED)};
 }
 
+/* The same for a call that has not run and never will; `arg` of one that is awaited is seen to by its task. */
+static struct ending refuse_locked(struct weft__pool *pool, struct call *call, intptr_t result)
+{
+    struct ending ending;
+
+    unlink_locked(pool, call);
+    call->refused = true;
+    ending = end_call_locked(call, result);
+    ending.removed = ending.garbage;
+    return ending;
+}
+
+/* Nobody else will see the result: `arg` is the orphan function's. */
+static void give_to_orphan(const struct call *call, intptr_t result)
+{
+    if (call->orphan)
+        call->orphan(result, call->arg);
+}
+
 static void complete(const struct ending *ending)
 {
+    if (ending->removed)
+        give_to_orphan(ending->removed, ending->result);
     if (ending->waiter)
         weft__ready(ending->waiter);
     if (ending->record)
@@ -394,8 +417,7 @@ static bool reject_first(struct weft__pool *pool, intptr_t result, intptr_t task
         weft__lock_leave(&pool->lock);
         return false;
     }
-    unlink_locked(pool, call);
-    ending = end_call_locked(call, call->kind == CALL_TASK ? task_result : result);
+    ending = refuse_locked(pool, call, call->kind == CALL_TASK ? task_result : result);
     weft__lock_leave(&pool->lock);
     complete(&ending);
     return true;
@@ -490,13 +512,6 @@ static void let_go_locked(struct weft__pool *pool, struct thread *self)
     pool->running--;
 }
 
-/* Its task has left it: the orphan belongs to the call, which is over when it returns. */
-static void end_abandoned(struct call *call, intptr_t result)
-{
-    if (call->orphan)
-        call->orphan(result, call->arg);
-}
-
 /*
  * End a call that has run and take the next in the same section; NULL: none waits, and this thread is one of
  * those that are coming.
@@ -510,7 +525,7 @@ static struct call *end_and_take(struct weft__pool *pool, struct thread *self, i
     weft__lock_enter(&pool->lock);
     if (call->state == ABANDONED) {
         weft__lock_leave(&pool->lock);
-        end_abandoned(call, result);
+        give_to_orphan(call, result); /* part of the call, which is over when it returns */
         weft__lock_enter(&pool->lock);
         ending = (struct ending){.garbage = call};
         let_go_locked(pool, self);
@@ -742,8 +757,8 @@ intptr_t weft_blocking(weft_fn *fn, void *arg)
     return call.result;
 }
 
-/* The wait of the task has ended early: what becomes of the call? True: its result counts. */
-static bool abandon(struct weft__pool *pool, struct call *call)
+/* The wait of the task has ended early: what becomes of the call? True: it is over. */
+static bool abandon(struct weft__pool *pool, struct call *call, int error)
 {
     enum call_state state;
 
@@ -757,8 +772,10 @@ static bool abandon(struct weft__pool *pool, struct call *call)
     }
     weft__lock_leave(&pool->lock);
 
-    if (state == QUEUED)
+    if (state == QUEUED) {
+        give_to_orphan(call, error);
         free(call);
+    }
     return state == OVER;
 }
 
@@ -768,38 +785,42 @@ static intptr_t await_or_abandon(struct weft__pool *pool, struct call *call)
     int error = submit(pool, call);
 
     if (error < 0) {
+        give_to_orphan(call, error);
         free(call);
         return error;
     }
     error = weft__wait(&call->wait);
-    if (error < 0 && !abandon(pool, call))
+    if (error < 0 && !abandon(pool, call, error))
         return error;
     result = call->result;
+    if (call->refused)
+        give_to_orphan(call, result);
     free(call);
     return result;
 }
 
-intptr_t weft_blocking_abandonable(weft_fn *fn, void *arg, void (*orphan)(intptr_t result, void *arg))
+static int check_abandonable(struct call **call)
 {
-    weft_task *self = weft__coroutine_self();
-    struct call *call;
-    int error;
+    int error = weft__coroutine_self() ? weft__suspend_check() : -EPERM;
 
-    if (self == NULL)
-        return -EPERM;
-    error = weft__suspend_check();
     if (error < 0)
         return error;
-    call = malloc(sizeof *call);
-    if (call == NULL)
-        return -ENOMEM;
+    *call = malloc(sizeof **call);
+    return *call ? 0 : -ENOMEM;
+}
 
-    *call = (struct call){.kind = CALL_ABANDONABLE,
-                          .fn = fn,
-                          .arg = arg,
-                          .orphan = orphan,
-                          .owner = weft_self(),
-                          .wait = {.task = self}};
+intptr_t weft_blocking_abandonable(weft_fn *fn, void *arg, void (*orphan)(intptr_t result, void *arg))
+{
+    struct call made = {.kind = CALL_ABANDONABLE, .fn = fn, .arg = arg, .orphan = orphan}, *call;
+    int error = check_abandonable(&call);
+
+    if (error < 0) {
+        give_to_orphan(&made, error);
+        return error;
+    }
+    *call = made;
+    call->owner = weft_self();
+    call->wait.task = weft__coroutine_self();
     return await_or_abandon(weft__runtime_pool(weft_runtime_current()), call);
 }
 
@@ -864,8 +885,7 @@ void weft__pool_cancel(weft_task *task)
     if (call != NULL && call->state == RUNNING) {
         ending = abandon_running_locked(call);
     } else if (call != NULL) {
-        unlink_locked(pool, call);
-        ending = end_call_locked(call, -ECANCELED);
+        ending = refuse_locked(pool, call, -ECANCELED);
     }
     weft__lock_leave(&pool->lock);
 

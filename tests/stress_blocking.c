@@ -19,6 +19,8 @@ struct totals {
     atomic_long answered;
     atomic_long orphaned;
     atomic_long not_run;
+    atomic_long lent; /* to abandonable calls; and what came back from them: */
+    atomic_long returned;
     atomic_long wrong;
 };
 
@@ -54,9 +56,18 @@ static intptr_t call(void *arg)
     return us;
 }
 
+static int is_refusal(intptr_t result)
+{
+    return result == -ECANCELED || result == -ETIMEDOUT || result == -EAGAIN;
+}
+
 static void orphan(intptr_t result, void *arg)
 {
-    atomic_fetch_add(result == (intptr_t)arg ? &totals.orphaned : &totals.wrong, 1);
+    if (result == (intptr_t)arg)
+        atomic_fetch_add(&totals.orphaned, 1);
+    else
+        atomic_fetch_add(is_refusal(result) ? &totals.not_run : &totals.wrong, 1);
+    atomic_fetch_add(&totals.returned, 1);
 }
 
 static intptr_t pick_duration(uint32_t *random)
@@ -64,11 +75,6 @@ static intptr_t pick_duration(uint32_t *random)
     uint32_t number = draw(random);
 
     return number % 32 == 0 ? 50 + (intptr_t)(number / 32 % 250) : (intptr_t)(number % 50);
-}
-
-static int is_refusal(intptr_t result)
-{
-    return result == -ECANCELED || result == -ETIMEDOUT || result == -EAGAIN;
 }
 
 static void note(intptr_t result, intptr_t expected)
@@ -96,16 +102,20 @@ static void call_with_deadline(uint32_t *random)
     weft_timeout_end(&scope);
 }
 
-/* An error tells nothing here about whether it ran: `ran` and `orphaned` do. */
+/* An error tells nothing here about whether it ran: the orphan function does. */
 static void call_abandonably(uint32_t *random)
 {
     intptr_t duration = pick_duration(random);
-    intptr_t result = weft_blocking_abandonable(call, (void *)duration, orphan);
+    intptr_t result;
 
+    atomic_fetch_add(&totals.lent, 1);
+    result = weft_blocking_abandonable(call, (void *)duration, orphan);
     if (result == duration)
         atomic_fetch_add(&totals.answered, 1);
     else if (!is_refusal(result))
         atomic_fetch_add(&totals.wrong, 1);
+    if (result == duration)
+        atomic_fetch_add(&totals.returned, 1);
 }
 
 static void call_by_handle(uint32_t *random)
@@ -185,10 +195,12 @@ static int check(uint32_t seed)
     long ran = atomic_load(&totals.ran);
     long seen = atomic_load(&totals.answered) + atomic_load(&totals.orphaned);
 
-    if (atomic_load(&totals.wrong) == 0 && ran == seen)
+    long lent = atomic_load(&totals.lent), returned = atomic_load(&totals.returned);
+
+    if (atomic_load(&totals.wrong) == 0 && ran == seen && lent == returned)
         return 0;
-    fprintf(stderr, "seed %u: %ld calls ran, %ld seen to end, %ld wrong results\n", seed, ran, seen,
-            atomic_load(&totals.wrong));
+    fprintf(stderr, "seed %u: %ld calls ran, %ld seen to end, %ld wrong results, %ld of %ld arguments came back\n",
+            seed, ran, seen, atomic_load(&totals.wrong), returned, lent);
     return 1;
 }
 

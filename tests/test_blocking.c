@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,7 +60,10 @@ struct gate {
     atomic_int passed;
 };
 
-#define GATE {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0}
+#define GATE                                                         \
+    {                                                                \
+        PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0 \
+    }
 
 static intptr_t pass_gate(void *arg)
 {
@@ -526,31 +530,143 @@ static void abandoned_call_ends_in_its_orphan_function(void **state)
     assert_int_equal(atomic_load(&orphans), 1);
 }
 
+/* An orphan function for calls that must not run: the error, and how often. */
+struct unrun {
+    atomic_int times;
+    _Atomic intptr_t result;
+};
+
+static void note_unrun(intptr_t result, void *arg)
+{
+    struct unrun *unrun = arg;
+
+    atomic_store(&unrun->result, result);
+    atomic_fetch_add(&unrun->times, 1);
+}
+
+static intptr_t must_not_run(void *arg)
+{
+    (void)arg;
+    abort();
+}
+
+static intptr_t call_unrun(void *arg)
+{
+    return weft_blocking_abandonable(must_not_run, arg, note_unrun);
+}
+
+static intptr_t call_unrun_late(void *arg)
+{
+    weft_timeout scope;
+    intptr_t result;
+
+    weft_timeout_begin(&scope, WEFT_MS(2));
+    result = call_unrun(arg);
+    weft_timeout_end(&scope);
+    return result;
+}
+
+static intptr_t call_unrun_cancelled(void *arg)
+{
+    assert_int_equal(weft_cancel(weft_self()), 1);
+    return call_unrun(arg);
+}
+
+static void assert_given_to_orphan(struct unrun *unrun, intptr_t result, intptr_t expected)
+{
+    assert_int_equal(result, expected);
+    assert_int_equal(atomic_load(&unrun->times), 1);
+    assert_int_equal(atomic_load(&unrun->result), expected);
+}
+
 static intptr_t abandon_waiting_main(void *arg)
 {
     struct gate gate = GATE;
-    struct gate other = GATE;
+    struct unrun unrun[5] = {{0}};
     weft_task *running = weft_spawn_blocking(pass_gate, &gate);
-    weft_task *waiting = weft_spawn(call_abandonable, &other);
+    weft_task *waiting = weft_spawn(call_unrun, &unrun[0]);
+    weft_task *handle;
 
     (void)arg;
     until(&gate.entered, 1);
     let_run();
     assert_int_equal(weft_cancel(waiting), 1);
-    assert_int_equal(weft_await(waiting), -ECANCELED);
+    assert_given_to_orphan(&unrun[0], weft_await(waiting), -ECANCELED);
+    assert_given_to_orphan(&unrun[1], weft_await(weft_spawn(call_unrun_late, &unrun[1])), -ETIMEDOUT);
+    assert_given_to_orphan(&unrun[2], weft_await(weft_spawn(call_unrun_cancelled, &unrun[2])), -ECANCELED);
+
+    handle = weft_spawn_blocking_abandonable(must_not_run, &unrun[3], note_unrun);
+    assert_int_equal(weft_cancel(handle), 1);
+    assert_given_to_orphan(&unrun[3], weft_await(handle), -ECANCELED);
+
     open_gate(&gate);
     assert_int_equal(weft_await(running), 7);
-    assert_int_equal(atomic_load(&other.entered), 0);
     return 0;
 }
 
 static void abandonable_call_that_has_not_started_is_removed(void **state)
 {
-    int before = atomic_load(&orphans);
-
     (void)state;
     run(start(1, WEFT_UNBOUNDED, 1000), abandon_waiting_main, NULL);
-    assert_int_equal(atomic_load(&orphans), before);
+}
+
+static intptr_t refused_main(void *arg)
+{
+    struct gate gate = GATE;
+    struct unrun unrun[2] = {{0}};
+    weft_task *running = weft_spawn_blocking(pass_gate, &gate);
+    weft_task *queued = weft_spawn_blocking(add_one, NULL);
+
+    (void)arg;
+    until(&gate.entered, 1);
+    assert_given_to_orphan(&unrun[0], call_unrun(&unrun[0]), -EAGAIN);
+    assert_null(weft_spawn_blocking_abandonable(must_not_run, &unrun[1], note_unrun));
+    assert_int_equal(atomic_load(&unrun[1].times), 0); /* without a handle, nothing has happened */
+    open_gate(&gate);
+    assert_int_equal(weft_await(queued), 1);
+    assert_int_equal(weft_await(running), 7);
+    return 0;
+}
+
+static void abandonable_call_that_is_refused_goes_to_its_orphan_function(void **state)
+{
+    struct unrun outside = {0};
+
+    (void)state;
+    run(start(1, 1, 1000), refused_main, NULL);
+    assert_given_to_orphan(&outside, call_unrun(&outside), -EPERM);
+}
+
+static struct gate stopped_gate = GATE;
+static struct unrun stopped;
+
+/* The call waits in the queue when the runtime stops. */
+static intptr_t stopped_main(void *arg)
+{
+    (void)arg;
+    weft_detach(weft_spawn_blocking(pass_gate, &stopped_gate));
+    until(&stopped_gate.entered, 1);
+    weft_detach(weft_spawn(call_unrun, &stopped));
+    let_run();
+    return 0;
+}
+
+static void *open_once_it_is_given_up(void *arg)
+{
+    until(&stopped.times, 1);
+    open_gate(&stopped_gate);
+    return arg;
+}
+
+static void a_call_that_waits_at_the_end_goes_to_its_orphan_function(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, open_once_it_is_given_up, NULL), 0);
+    run(start(1, WEFT_UNBOUNDED, 1000), stopped_main, NULL);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(atomic_load(&stopped.times), 1);
 }
 
 /* ---- handles ---- */
@@ -603,7 +719,7 @@ static intptr_t abandon_handle_main(void *arg)
     (void)arg;
     gate = late_gate = (struct gate)GATE;
     task = weft_spawn_blocking_abandonable(pass_gate, &gate, note_orphan);
-    waiting = weft_spawn_blocking_abandonable(count, &calls, note_orphan);
+    waiting = weft_spawn_blocking_abandonable(count, &calls, NULL);
     until(&gate.entered, 1);
     assert_int_equal(weft_cancel(waiting), 1); /* it has not started: removed */
     assert_int_equal(weft_await(waiting), -ECANCELED);
@@ -773,6 +889,8 @@ int main(void)
         cmocka_unit_test(cancelled_task_may_call_inside_a_mask_only),
         cmocka_unit_test(abandoned_call_ends_in_its_orphan_function),
         cmocka_unit_test(abandonable_call_that_has_not_started_is_removed),
+        cmocka_unit_test(abandonable_call_that_is_refused_goes_to_its_orphan_function),
+        cmocka_unit_test(a_call_that_waits_at_the_end_goes_to_its_orphan_function),
         cmocka_unit_test(handle_can_be_awaited_cancelled_and_detached),
         cmocka_unit_test(abandoned_handle_ends_at_once_and_its_call_in_the_orphan_function),
         cmocka_unit_test(every_result_has_one_owner),

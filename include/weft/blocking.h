@@ -25,6 +25,10 @@ WEFT_API intptr_t weft_blocking(weft_fn *fn, void *arg);
 /*
  * As weft_blocking, but a call that is running when the task is cancelled or its deadline passes is abandoned:
  * the wait ends at once, and `orphan(result, arg)` (may be NULL) runs on the pool thread when the call ends.
+ * `orphan` runs, once, whenever it is not the result of `fn` that is returned. If the call never runs, because it is
+ * removed or refused, for whatever reason, it runs before this returns, on the caller's stack, and `result` is the error
+ * that is returned. So `arg` is the caller's again after a result of `fn`, and `orphan`'s after any other: let `fn`
+ * return what is none of these errors.
  */
 WEFT_API intptr_t weft_blocking_abandonable(weft_fn *fn, void *arg, void (*orphan)(intptr_t result, void *arg));
 
@@ -38,7 +42,9 @@ WEFT_API weft_task *weft_spawn_blocking(weft_fn *fn, void *arg) WEFT_NODISCARD;
 /*
  * As weft_spawn_blocking, but cancelling the task while the call runs abandons the call: the task ends at once, with
  * -ECANCELED, and `orphan(result, arg)` (may be NULL) runs on the pool thread when the call ends. So an awaiter that is
- * cancelled, or late, does not wait for it either.
+ * cancelled, or late, does not wait for it either. If the call never runs, `orphan` runs before the task ends, with the
+ * task's result, on the thread of whoever made it so: in weft_cancel, say. It must not wait then. After NULL it does not
+ * run: `arg` is still the caller's.
  */
 WEFT_API weft_task *weft_spawn_blocking_abandonable(weft_fn *fn, void *arg,
                                                     void (*orphan)(intptr_t result, void *arg)) WEFT_NODISCARD;
