@@ -44,7 +44,7 @@ struct weft__side {
 /* Where a side stack was entered from, and what the runtime believed there. */
 struct weft__place {
     weft_task *root; /* NULL: a plain thread, or a step of a stackless task */
-    weft_task *task; /* the innermost task of root then */
+    weft_task *task; /* the innermost task of root then; of a step, its task; NULL: a plain thread */
     union {
         struct weft__stack *stack; /* of root */
         struct weft__side *outer;  /* of the thread */
@@ -139,6 +139,14 @@ static inline weft_task *weft__side_root(void)
     return root && root->stack ? root : NULL;
 }
 
+/* For one that has no such coroutine: the stackless task in whose step it runs, or NULL. */
+static inline weft_task *weft__side_step(void)
+{
+    struct weft__driver *driver = weft__driver();
+
+    return driver && driver->coroutine ? driver->coroutine->current : NULL;
+}
+
 /* The owner of the stack that the caller runs on, or NULL. */
 static inline struct weft__side *weft__side_self(void)
 {
@@ -156,7 +164,7 @@ static inline bool weft__place_is_callers(const struct weft__place *place)
 /* Are the scopes those of the entry again? What lies between would be the task's while the side stack sleeps. */
 static inline bool weft__place_is_balanced(const struct weft__place *place)
 {
-    return !place->root || (place->task->scopes == place->scopes && place->task->mask == place->mask);
+    return !place->task || (place->task->scopes == place->scopes && place->task->mask == place->mask);
 }
 
 /* Keeps the compiler from joining the stores around it to one of a vector, into which it would first move the values:
@@ -207,8 +215,15 @@ static inline __attribute__((always_inline)) void weft__place_enter(struct weft_
         weft__store_apart();
         place->scopes = scopes;
     } else {
+        weft_task *task = weft__side_step();
+
         place->root = NULL;
+        place->task = task;
         place->outer = *weft__side_of_thread();
+        if (task) {
+            place->scopes = task->scopes;
+            place->mask = task->mask;
+        }
     }
     weft__place_turn(root, side);
 }

@@ -656,6 +656,51 @@ static intptr_t resume_in_scopes(void *arg)
     return (intptr_t)arg;
 }
 
+/* In a step of a stackless task, once in one go and once with the body resumed in another step. */
+struct resume_in_steps {
+    weft_frame frame;
+    weft_gen *gen;
+};
+
+static intptr_t yield_in_scopes_twice(void *arg)
+{
+    (void)yield_in_scopes(arg);
+    (void)yield_in_scopes(arg);
+    return 7;
+}
+
+static intptr_t resume_in_steps(void *arg)
+{
+    struct resume_in_steps *self = arg;
+    weft_timeout scope;
+    intptr_t value;
+
+    WEFT_BEGIN(self);
+    must_be(weft_timeout_begin(&scope, WEFT_SEC(100)), 0); /* the resumer's own is no matter */
+    must_be(weft_gen_next(self->gen, &value), 1);
+    must_be(weft_timeout_end(&scope), 0);
+    WEFT_AWAIT(self, value, weft_async_yield());
+    while (weft_gen_next(self->gen, &value) == 1)
+        ;
+    WEFT_DONE(weft_gen_result(self->gen));
+}
+
+static intptr_t resume_in_scopes_in_steps(void *arg)
+{
+    struct resume_in_steps self = {.gen = make(yield_in_scopes_twice, NULL)};
+
+    (void)arg;
+    must_be(weft_await(weft_spawn_stackless(resume_in_steps, &self)), 7);
+    must_be(weft_gen_free(self.gen), 0);
+    return 0;
+}
+
+static void a_scope_must_end_before_the_yield_also_in_a_step(void **state)
+{
+    (void)state;
+    must_be(run_on(1, resume_in_scopes_in_steps, NULL), 0);
+}
+
 static void a_scope_must_end_before_the_yield(void **state)
 {
     (void)state;
@@ -1224,6 +1269,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_generator_resumes_another),
         cmocka_unit_test(a_task_that_the_body_awaits_is_not_its_body),
         cmocka_unit_test(a_scope_must_end_before_the_yield),
+        cmocka_unit_test(a_scope_must_end_before_the_yield_also_in_a_step),
         cmocka_unit_test(an_asynchronous_generator_moves_between_tasks_and_workers),
         cmocka_unit_test(a_wait_in_the_body_suspends_the_task_that_resumed_it),
         cmocka_unit_test(cancellation_and_deadlines_reach_a_body_that_waits),
