@@ -197,6 +197,9 @@ static int make_child(struct launch *launch, int *pidfd)
             clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, launch, pidfd));
     if (pid == -EINVAL) /* Linux before 5.2 */
         pid = (int)weft__result_of(clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK, launch));
+    if (pid == -EINVAL) /* qemu's user emulation, which makes a fork of it */
+        pid =
+            (int)weft__result_of(clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, launch));
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pid;
 }
