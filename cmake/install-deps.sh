@@ -9,7 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 usage()
 {
     cat <<'USAGE'
-usage: cmake/install-deps.sh [--tests] [--bench] [--clang] [--clang-tsan] [--aarch64] [--models] [--check]
+usage: cmake/install-deps.sh [--tests] [--bench] [--clang] [--clang-tsan] [--fuzz] [--aarch64]
+                             [--models] [--check]
 
 Makes sure that a compiler, CMake 3.25, Ninja, pkg-config, Concurrency Kit and http-parser are there, and
 
@@ -17,6 +18,7 @@ Makes sure that a compiler, CMake 3.25, Ninja, pkg-config, Concurrency Kit and h
   --bench       wrk, nginx, gnuplot
   --clang       clang
   --clang-tsan  clang and its sanitizer libraries
+  --fuzz        clang, its sanitizer libraries and libFuzzer
   --aarch64     a cross compiler, qemu, and AArch64 libraries (unpacked into build/sysroot-aarch64)
   --models      spin
   --check       install nothing, only say what is missing (status 1 if something is)
@@ -29,7 +31,7 @@ check_only=0
 groups=(core)
 for argument in "$@"; do
     case $argument in
-    --tests | --bench | --clang | --clang-tsan | --aarch64 | --models) groups+=("${argument#--}") ;;
+    --tests | --bench | --clang | --clang-tsan | --fuzz | --aarch64 | --models) groups+=("${argument#--}") ;;
     --check) check_only=1 ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -61,11 +63,20 @@ have_clang()
     return 1
 }
 
-have_clang_tsan()
+# Are the libraries of clang's -fsanitize=$1 there?
+have_clang_library()
 {
-    local clang
+    local clang function=main
     clang=$(have_clang) || return 1
-    echo 'int main(void) { return 0; }' | "$clang" -fsanitize=thread -x c -o /dev/null - 2>/dev/null
+    [[ $1 != fuzzer* ]] || function=LLVMFuzzerTestOneInput
+    echo "int $function(void) { return 0; }" | "$clang" "-fsanitize=$1" -x c -o /dev/null - 2>/dev/null
+}
+
+lacks_clang_library()
+{
+    case " ${groups[*]} " in *" clang-tsan "*) have_clang_library thread || return 0 ;; esac
+    case " ${groups[*]} " in *" fuzz "*) have_clang_library fuzzer,address || return 0 ;; esac
+    return 1
 }
 
 have_cmake()
@@ -115,6 +126,7 @@ bench       nginx-light             have_command nginx
 bench       gnuplot-nox             have_command gnuplot
 clang       clang                   have_clang
 clang-tsan  clang                   have_clang
+fuzz        clang                   have_clang
 aarch64     gcc-aarch64-linux-gnu   have_cross_compiler
 aarch64     libc6-dev-arm64-cross   have_cross_compiler
 aarch64     qemu-user               have_qemu
@@ -218,7 +230,7 @@ make_sysroot()
 }
 
 missing=$(missing_packages)
-if [[ " ${groups[*]} " == *" clang-tsan "* ]] && have_clang >/dev/null && ! have_clang_tsan; then
+if have_clang >/dev/null && lacks_clang_library; then
     missing+=" $(clang_runtime_package)"
 fi
 missing=$(echo $missing)
@@ -241,7 +253,7 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086  # words are wanted
     install_packages $missing
 fi
-if [[ " ${groups[*]} " == *" clang-tsan "* ]] && ! have_clang_tsan; then
+if lacks_clang_library; then
     install_packages "$(clang_runtime_package)"
 fi
 if [ $need_sysroot = 1 ]; then

@@ -6,16 +6,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 usage()
 {
     cat <<'USAGE'
-usage: tests/run.sh [--quick | --all | --preset NAME]... [--label LABEL] [--stress SECONDS] [--models]
-                    [--minutes N] [--no-install]
+usage: tests/run.sh [--quick | --all | --preset NAME]... [--label LABEL] [--stress SECONDS] [--fuzz SECONDS]
+                    [--models] [--minutes N] [--no-install]
 
 Builds weft and runs its tests, in build/PRESET for each preset. Without options: release, asan and tsan.
 
   --quick            release only
   --all              release, clang, asan, tsan, lto
-  --preset NAME      this preset (may be repeated): release debug asan tsan clang clang-tsan lto aarch64
-  --label LABEL      only tests with this label: unit stress header symbols install example reference peers model guard
+  --preset NAME      this preset (may be repeated): release debug asan tsan clang clang-tsan lto aarch64 fuzz
+  --label LABEL      only tests with this label: unit stress header symbols install example reference peers fuzz model guard
   --stress SECONDS   how long each stress test runs at each worker count (default 2)
+  --fuzz SECONDS     also the preset fuzz, each target for so long (default 2; installs clang and its libFuzzer)
   --models           also check the Promela models (installs spin)
   --minutes N        give up on what has not ended after N minutes
   --no-install       do not install anything
@@ -29,6 +30,7 @@ USAGE
 presets=()
 label=
 stress=2
+fuzz=2
 models=0
 minutes=0
 install=1
@@ -60,6 +62,7 @@ while [ $# -gt 0 ]; do
     --preset) name=$(value_of "$@"); add_presets "$name"; shift 2 ;;
     --label) label=$(value_of "$@"); shift 2 ;;
     --stress) stress=$(number_of "$@"); shift 2 ;;
+    --fuzz) fuzz=$(number_of "$@"); add_presets fuzz; shift 2 ;;
     --models) models=1; shift ;;
     --minutes) minutes=$(number_of "$@"); shift 2 ;;
     --no-install) install=0; shift ;;
@@ -70,7 +73,7 @@ done
 [ ${#presets[@]} -gt 0 ] || add_presets release asan tsan
 for preset in "${presets[@]}"; do
     case $preset in
-    release | debug | asan | tsan | clang | clang-tsan | lto | aarch64) ;;
+    release | debug | asan | tsan | clang | clang-tsan | lto | aarch64 | fuzz) ;;
     *) echo "unknown preset $preset" >&2; usage >&2; exit 2 ;;
     esac
 done
@@ -107,7 +110,7 @@ install_what_is_missing()
     local options=(--tests) preset
     for preset in "${presets[@]}"; do
         case $preset in
-        clang | clang-tsan | aarch64) options+=("--$preset") ;;
+        clang | clang-tsan | aarch64 | fuzz) options+=("--$preset") ;;
         esac
     done
     [ $models = 0 ] || options+=(--models)
@@ -144,12 +147,14 @@ run_preset()
         select+=(-LE '^(model|install|reference|peers|guard)$' -E '^example[.]')
         [[ $preset == *tsan* ]] || stress_workers="2;8"
     fi
+    # Only its own tests: the others have nothing to gain from being built like this.
+    [ "$preset" != fuzz ] || select=(-L '^fuzz$')
 
     mkdir -p "$build"
     rm -f "$build/tests.log"
     say "$preset: building in $build"
     quietly "$build/configure.log" cmake --preset "$preset" -DWEFT_STRESS_TIMEOUT=$stress_limit \
-        "-DWEFT_STRESS_WORKERS=$stress_workers" -DWEFT_BUILD_TESTS=ON || return 1
+        "-DWEFT_STRESS_WORKERS=$stress_workers" -DWEFT_FUZZ_SECONDS="$fuzz" -DWEFT_BUILD_TESTS=ON || return 1
     quietly "$build/build.log" cmake --build "$build" -j "$jobs" || return 1
     say "$preset: running the tests"
     # shellcheck disable=SC2046  # words are wanted

@@ -1,16 +1,10 @@
 /*
- * A libFuzzer target: the search for separators (io/separator.h) against a search byte by byte, whole and as the bytes
- * come in. Not part of the build:
- *
- *   clang -g -O1 -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined tests/fuzz/separator.c -o separator
- *   ./separator -max_total_time=60
- *
+ * The search for separators (io/separator.h) against a search byte by byte, whole and as the bytes come in.
  * Input: the number of separators, their lengths, their bytes, where the text is cut, the text.
  */
 #include "io/separator.h"
 
-#include <stdint.h>
-#include <stdlib.h>
+#include "tests/fuzz/fuzz.h"
 
 enum { MOST = 4 };
 
@@ -26,35 +20,19 @@ static size_t slowly(const char *bytes, size_t length, const struct iovec *separ
     return 0;
 }
 
-/* A copy of exactly this length, so that a look beyond its end is noticed. */
-static char *copy_of(const uint8_t *data, size_t size)
-{
-    char *copy = malloc(size > 0 ? size : 1);
-
-    if (copy == NULL)
-        abort();
-    if (size > 0)
-        memcpy(copy, data, size);
-    return copy;
-}
-
 static void compare(const char *bytes, size_t length, size_t step, const struct iovec *separators, int count)
 {
     size_t expected = slowly(bytes, length, separators, count), found = 0, there = 0;
 
-    if (weft__first_separator(bytes, length, 0, separators, count) != expected)
-        abort();
+    must(weft__first_separator(bytes, length, 0, separators, count) == expected);
     while (found == 0 && there < length) {
         size_t seen = there;
 
         there = length - there < step ? length : there + step;
         found = weft__first_separator(bytes, there, seen, separators, count);
     }
-    if (found != expected)
-        abort();
+    must(found == expected);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -68,12 +46,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         if (size < at + 1 || size - at - 1 < length)
             break;
-        separators[copied] = (struct iovec){copy_of(data + at + 1, length), length};
+        separators[copied] = (struct iovec){fuzz_copy(data + at + 1, length), length};
         at += 1 + length;
     }
     if (count > 0 && copied == count && at < size) {
         step = 1 + data[at++];
-        text = copy_of(data + at, size - at);
+        text = fuzz_copy(data + at, size - at);
         compare(text, size - at, step, separators, count);
         free(text);
     }
