@@ -1,10 +1,11 @@
 #!/bin/sh
-# The shared library exports what the public headers declare, and nothing else.
+# A shared library exports what its public headers declare, and nothing else.
 #
-#   check-symbols.sh NM LIBRARY INCLUDE_DIR
+#   check-symbols.sh NM LIBRARY HEADER_OR_DIRECTORY...
 set -eu
 
-nm=$1 library=$2 include=$3
+nm=$1 library=$2
+shift 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -13,11 +14,11 @@ trap 'rm -rf "$work"' EXIT
 
 # A declaration is what stands between WEFT_API and the next semicolon; its name is the first word before a
 # parenthesis (the name itself may stand in parentheses, which keeps a macro from being expanded).
-find "$include" -name '*.h' -exec cat {} + | tr '\n' ' ' | sed 's/;/;\n/g' |
+find "$@" -name '*.h' -exec cat {} + | tr '\n' ' ' | sed 's/;/;\n/g' |
     sed -n 's/.*WEFT_API \(.*\);$/\1/p' | sed -n 's/^[^(]*[ *(]\(weft_[a-z0-9_]*\))\{0,1\}(.*/\1/p' |
     LC_ALL=C sort -u >"$work/declared"
 
-[ -s "$work/declared" ] || { echo "no declarations found in $include"; exit 1; }
+[ -s "$work/declared" ] || { echo "no declarations found in $*"; exit 1; }
 foreign=$(LC_ALL=C comm -23 "$work/exported" "$work/declared")
 missing=$(LC_ALL=C comm -13 "$work/exported" "$work/declared")
 [ -z "$foreign" ] || printf 'exported, but not in a public header:\n%s\n' "$foreign"

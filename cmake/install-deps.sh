@@ -14,7 +14,7 @@ usage: cmake/install-deps.sh [--tests] [--bench] [--clang] [--clang-tsan] [--fuz
 
 Makes sure that a compiler, CMake 3.25, Ninja, pkg-config, Concurrency Kit and http-parser are there, and
 
-  --tests       cmocka, a C++ compiler, valgrind's header, libunwind, curl
+  --tests       cmocka, a C++ compiler, valgrind's header, libunwind, curl, libcurl, openssl
   --bench       wrk, nginx, gnuplot
   --clang       clang
   --clang-tsan  clang and its sanitizer libraries
@@ -121,6 +121,8 @@ tests       g++                     have_command g++
 tests       valgrind                have_header valgrind/valgrind.h
 tests       libunwind-dev           have_header libunwind.h
 tests       curl                    have_command curl
+tests       libcurl4-openssl-dev    have_header curl/curl.h
+tests       openssl                 have_command openssl
 bench       wrk                     have_command wrk
 bench       nginx-light             have_command nginx
 bench       gnuplot-nox             have_command gnuplot

@@ -7,7 +7,8 @@
 # have the sections they should have, links lead somewhere, manual pages come out without a warning. Every variable of
 # the environment stands in the two lists of them, every test that docs/parity.md names exists. Every program of an
 # EXAMPLE compiles, ends well with one worker and with four, and prints what the "Output:" after it says.
-# WEFT_TEST_PAGE=mutex runs the programs of that page only.
+# WEFT_TEST_PAGE=mutex runs the programs of that page only. WEFT_TEST_COMPONENT_tls is what those of tls.md are linked
+# with besides; they are left out if it is set and empty.
 set -u
 
 source_dir=${1:?usage: test_reference.sh SOURCE_DIR LIBRARY COMPILER [FLAG…]}
@@ -153,6 +154,11 @@ say "== examples"
 for page in "${concepts[@]}"; do
     topic=$(basename "$page" .md)
     [ -z "${WEFT_TEST_PAGE-}" ] || [ "$topic" = "$WEFT_TEST_PAGE" ] || continue
+    component=WEFT_TEST_COMPONENT_$topic
+    if [ -n "${!component+set}" ] && [ -z "${!component}" ]; then
+        say "   $topic: left out, as weft::$topic is not built"
+        continue
+    fi
     awk -v base="$here/$topic" '
         /^## / && !code { example = $0 == "## EXAMPLE"; output = 0 }
         !example { next }
@@ -168,7 +174,10 @@ for program in "$here"/*.c; do
     programs+=("${program%.c}")
 done
 compile_one() {
-    "${compile[@]}" -std=gnu11 -Wall -Wextra -Werror -I"$source_dir/include" -o "$1" "$1.c" "$library" -pthread \
+    local component
+    component=$(basename "$1")
+    component=WEFT_TEST_COMPONENT_${component%%.*}
+    "${compile[@]}" -std=gnu11 -Wall -Wextra -Werror -I"$source_dir/include" -o "$1" "$1.c" ${!component-} "$library" -pthread \
         ${WEFT_TEST_LIBRARIES-} >"$1.log" 2>&1
 }
 # As many at a time as there are processors.
