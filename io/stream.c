@@ -110,8 +110,10 @@ static ssize_t read_plainly(weft_stream *stream, const struct iovec *iov, int co
 
 static __attribute__((noinline)) int shutdown_plainly(weft_stream *stream, uint32_t *exhausted)
 {
+    int rc = shutdown(stream->fd, SHUT_WR) < 0 ? -errno : 0;
+
     *exhausted = 0;
-    return shutdown(stream->fd, SHUT_WR) < 0 ? -errno : 0;
+    return rc == -ENOTCONN ? -EPIPE : rc; /* the peer has reset it: what writing says then */
 }
 
 static const struct weft__layer plain = {read_plainly, weft__write_plainly, shutdown_plainly, NULL, false};

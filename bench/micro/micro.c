@@ -69,6 +69,7 @@ static const struct goal {
     {"B2s.bytes", 200, 200},
     {"B2s.cpu", 1, 1},
     {"B3", 5, 5},
+    {"B4.bytes", 400, 400},
     {"C1", 64, 82},
     {"C2", 17, 23},
     {"C3", 30, 27},
@@ -541,6 +542,7 @@ int main(int argc, char **argv)
         print_heading();
     int failures = run_table(scheduling_workloads, &options);
     failures += run_table(memory_workloads, &options);
+    failures += run_table(connection_workloads, &options);
     failures += run_table(communication_workloads, &options);
     failures += run_table(generator_workloads, &options);
     failures += run_table(timing_workloads, &options);

@@ -55,6 +55,7 @@ struct workload {
 
 extern const struct workload scheduling_workloads[];
 extern const struct workload memory_workloads[];
+extern const struct workload connection_workloads[];
 extern const struct workload communication_workloads[];
 extern const struct workload generator_workloads[];
 extern const struct workload timing_workloads[];
