@@ -497,6 +497,7 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
         return -EBADF;
     }
     registers = books_registration(fd, entry, worker, &from);
+    entry->registrars += registers;
     ready = weft__fd_ready(entry);
     if (!registers && (ready & wait->kind) && ready != seen) {
         weft__lock_leave(&entry->lock);
@@ -507,6 +508,9 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
 
     if (registers) {
         rc = from ? move(fd, entry, generation, from, worker) : add_to_epoll(fd, entry, generation, worker);
+        weft__lock_enter(&entry->lock);
+        entry->registrars--;
+        weft__lock_leave(&entry->lock);
         if (rc < 0) {
             weft__fd_withdraw(entry, wait);
             return rc;
@@ -536,6 +540,21 @@ int weft__fd_wait(int fd, struct weft__fd *entry, uint32_t generation, uint32_t 
 
 /* ---- closing ---- */
 
+/* Without this a registration under way could take another's descriptor, which has got the number, out of an epoll set,
+ * and nobody would hear of its events any more. Registering never waits for anything. */
+static void wait_for_registrars(struct weft__fd *entry)
+{
+    bool some;
+
+    do {
+        weft__lock_enter(&entry->lock);
+        some = entry->registrars > 0;
+        weft__lock_leave(&entry->lock);
+        if (some)
+            sched_yield();
+    } while (some);
+}
+
 /*
  * Calls that began before have the old generation, and get -EBADF when they come to wait. Calls that begin while
  * CLOSING is set wait for its end: the number may be another's by then, which the kernel hands out again the moment
@@ -554,6 +573,7 @@ int weft__fd_close(int fd)
     generation = atomic_load_explicit(&entry->generation, memory_order_relaxed);
     weft__lock_leave(&entry->lock);
     settle_all(entry, WEFT__CLOSED);
+    wait_for_registrars(entry);
     /* On Linux the number is free again even after EINTR. */
     rc = close(fd) < 0 && errno != EINTR ? -errno : 0;
     weft__lock_enter(&entry->lock);

@@ -75,6 +75,7 @@ struct weft__fd {
     struct weft__wait *first, *last;
     struct weft__worker *owner; /* whose epoll set it is in */
     uint32_t foreign_waits;     /* in a row from another worker */
+    uint32_t registrars;        /* calls that are about to tell epoll of it; closing waits for them */
 } __attribute__((aligned(64)));
 
 /* The entry of a number; NULL: negative, too large or out of memory. Never goes away. */
