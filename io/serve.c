@@ -39,6 +39,7 @@
 #include <weft/net.h>
 #include <weft/scope.h>
 #include <weft/stackless.h>
+#include <weft/stream.h>
 #include <weft/sync.h>
 #include <weft/task.h>
 
@@ -64,7 +65,7 @@ enum {
 
 enum place { IDLE, BUSY, LEAVING, PLACES };
 
-enum { EVICTED = 1, EXPIRED = 2, ENDED = 4 }; /* why an attendant was cancelled */
+enum { EVICTED = 1, EXPIRED = 2, ENDED = 4, RESET = 8 }; /* why, and how, an attendant was cancelled */
 
 struct client {
     weft_client public;
@@ -96,6 +97,7 @@ struct weft_server {
     /* Constant. */
     weft_serve_options options;
     weft_client_fn *handler;
+    weft_stream_client_fn *stream_handler; /* of weft_serve_streams; `handler` is serve_stream then */
     void *arg;
     weft_runtime *runtime;
     weft_task *reaper;
@@ -233,6 +235,54 @@ static intptr_t run_call(void *arg)
     return rc;
 }
 
+/*
+ * The descriptor becomes the stream's, which may close it at any time: from here on the server must not touch the number,
+ * which may be another connection's by then.
+ */
+static int open_stream(struct client *client, weft_stream **stream)
+{
+    weft_server *server = client->public.server;
+    int rc = weft_stream_open(client->public.fd, stream);
+
+    if (rc < 0)
+        return rc;
+    weft__lock_enter(&server->lock);
+    client->public.fd = -1;
+    weft__lock_leave(&server->lock);
+    return 0;
+}
+
+static bool is_to_be_reset(struct client *client)
+{
+    weft_server *server = client->public.server;
+    bool reset;
+
+    weft__lock_enter(&server->lock);
+    reset = client->reasons & RESET;
+    weft__lock_leave(&server->lock);
+    return reset;
+}
+
+/* The handler of weft_serve_streams' servers. */
+static intptr_t serve_stream(weft_client *public)
+{
+    struct client *client = (struct client *)public; /* its first member */
+    weft_stream *stream;
+    intptr_t rc = open_stream(client, &stream);
+
+    if (rc < 0)
+        return rc;
+    rc = public->server->stream_handler(stream, public);
+    if (is_to_be_reset(client)) {
+        weft_set_abort(weft_stream_fd(stream));
+        weft_stream_abort(stream);
+    } else {
+        weft_stream_close(stream);
+    }
+    weft_stream_free(stream);
+    return rc == WEFT_CALL_AGAIN ? -EINVAL : rc;
+}
+
 static weft_task *spawn_call(struct client *client)
 {
     size_t stack_size = client->public.server->options.stack_size;
@@ -243,6 +293,15 @@ static weft_task *spawn_call(struct client *client)
 
 /* ---- the attendant ---- */
 
+/* With the lock. A stream's descriptor is reset by serve_stream, which is about to hear of the cancellation. */
+static void reset(struct client *client)
+{
+    client->reasons |= RESET;
+    if (client->public.fd >= 0)
+        weft_set_abort(client->public.fd);
+}
+
+/* False: all connections were ended after this one was accepted, and before it was in a list where that could be seen. */
 static void enter_server(struct client *client)
 {
     weft_server *server = client->public.server;
@@ -254,9 +313,9 @@ static void enter_server(struct client *client)
     resets = ends && (int32_t)(server->last_reset - client->endings) > 0;
     put_in(server, client, ends ? LEAVING : BUSY);
     client->reasons |= ends ? ENDED : 0;
-    weft__lock_leave(&server->lock);
     if (resets)
-        weft_set_abort(client->public.fd);
+        reset(client);
+    weft__lock_leave(&server->lock);
     if (ends)
         weft_cancel(client->attendant);
 }
@@ -323,7 +382,8 @@ static void leave_server(struct client *client, intptr_t result)
     take_out(server, client);
     weft__lock_leave(&server->lock);
     tell_end(client, result);
-    weft_close(fd);
+    if (fd >= 0)
+        weft_close(fd);
     weft_detach(client->attendant);
     free(client);
     end_client(server);
@@ -562,7 +622,7 @@ static bool cancel_first(weft_server *server, enum place place, uint8_t reason, 
         return false;
     client->reasons |= reason;
     if (resets)
-        weft_set_abort(client->public.fd);
+        reset(client);
     move_to(server, client, LEAVING);
     weft_cancel(client->attendant);
     return true;
@@ -591,7 +651,7 @@ static void end_first_leaving(weft_server *server, bool resets)
     if (!(client->reasons & ENDED) || resets) {
         client->reasons |= ENDED;
         if (resets)
-            weft_set_abort(client->public.fd);
+            reset(client);
         weft_cancel(client->attendant);
     }
 }
@@ -725,7 +785,7 @@ static int start_tasks(weft_server *server)
     return -ENOMEM;
 }
 
-static weft_server *new_server(weft_client_fn *handler, void *arg, const weft_serve_options *options)
+static weft_server *new_server(const weft_serve_options *options)
 {
     weft_runtime *runtime = weft_runtime_current();
     unsigned acceptors = options && (options->flags & WEFT_SERVE_PER_WORKER) ? weft_runtime_workers(runtime) : 1;
@@ -739,26 +799,32 @@ static weft_server *new_server(weft_client_fn *handler, void *arg, const weft_se
         server->options = *options;
     if (server->options.linger == 0)
         server->options.linger = LINGER;
-    server->handler = handler;
-    server->arg = arg;
     server->runtime = runtime;
     server->acceptor_count = acceptors;
     return server;
 }
 
-static int start_server(weft_server **server, int listener, weft_client_fn *handler, void *arg,
-                        const weft_serve_options *options)
+/* The handlers, and what they are for. */
+struct service {
+    weft_client_fn *handler;
+    weft_stream_client_fn *stream_handler;
+    void *arg;
+    const weft_serve_options *options;
+};
+
+static int start_server(weft_server **server, int listener, const struct service *service)
 {
     weft_server *made;
     int rc;
 
-    if (!handler)
-        return -EINVAL;
     if (!weft_self())
         return weft__misused("weft_serve");
-    made = new_server(handler, arg, options);
+    made = new_server(service->options);
     if (!made)
         return -ENOMEM;
+    made->handler = service->handler;
+    made->stream_handler = service->stream_handler;
+    made->arg = service->arg;
     made->port = weft_local_port(listener);
     rc = open_listeners(made, listener);
     if (rc < 0) {
@@ -774,18 +840,34 @@ static int start_server(weft_server **server, int listener, weft_client_fn *hand
     return 1; /* the listener is closed already */
 }
 
-int weft_serve(weft_server **server, int listener, weft_client_fn *handler, void *arg,
-               const weft_serve_options *options)
+static int serve(weft_server **server, int listener, const struct service *service)
 {
     int rc;
 
     *server = NULL;
     if (listener < 0)
         return listener;
-    rc = start_server(server, listener, handler, arg, options);
+    rc = service->handler ? start_server(server, listener, service) : -EINVAL;
     if (rc < 0)
         weft_close(listener);
     return rc > 0 ? -ENOMEM : rc;
+}
+
+int weft_serve(weft_server **server, int listener, weft_client_fn *handler, void *arg,
+               const weft_serve_options *options)
+{
+    struct service service = {.handler = handler, .arg = arg, .options = options};
+
+    return serve(server, listener, &service);
+}
+
+int weft_serve_streams(weft_server **server, int listener, weft_stream_client_fn *handler, void *arg,
+                       const weft_serve_options *options)
+{
+    struct service service = {
+        .handler = handler ? serve_stream : NULL, .stream_handler = handler, .arg = arg, .options = options};
+
+    return serve(server, listener, &service);
 }
 
 /* ---- stopping ---- */

@@ -183,14 +183,23 @@ int weft_stream_open(int fd, weft_stream **stream)
     return 0;
 }
 
-int weft_stream_dial(const char *host, uint16_t port, weft_stream **stream)
+static int open_dialled(int fd, weft_stream **stream)
 {
-    int fd = weft_dial(host, port);
     int rc = fd < 0 ? fd : weft_stream_open(fd, stream);
 
     if (fd >= 0 && rc < 0)
         weft_close(fd);
     return rc;
+}
+
+int weft_stream_dial(const char *host, uint16_t port, weft_stream **stream)
+{
+    return open_dialled(weft_dial(host, port), stream);
+}
+
+int weft_stream_dial_address(const weft_address *address, weft_stream **stream)
+{
+    return open_dialled(weft_dial_address(address, NULL, 0), stream);
 }
 
 void weft__stream_hold(weft_stream *stream)

@@ -696,7 +696,7 @@ static intptr_t end_in_the_middle(void *arg)
     static const weft_serve_options options[] = {{.linger = -1}, {.linger = WEFT_US(100), .clients_max = 3}};
 
     for (int i = 0; i < FEWER(150); i++) {
-        weft_server *server = serve(echo_once, NULL, &options[i % 2]);
+        weft_server *server = serve(i & 2 ? echo_all : echo_once, NULL, &options[i % 2]);
         int fds[6];
 
         for (int k = 0; k < 6; k++) {

@@ -20,6 +20,7 @@
 #define WEFT_SERVE_H
 
 #include <weft/base.h>
+#include <weft/stream.h>
 
 WEFT_BEGIN_DECLS
 
@@ -27,7 +28,7 @@ typedef struct weft_server weft_server;
 
 /* A connection, for its handler. */
 typedef struct weft_client {
-    int fd;              /* the server closes it when the handler has returned for good */
+    int fd;              /* the server closes it when the handler has returned for good; -1: it is a stream's */
     weft_server *server; /* whose it is */
     void *arg;           /* as given to weft_serve */
     void *data;          /* the handler's own, from one call to the next; NULL at first */
@@ -88,6 +89,17 @@ typedef struct weft_serve_options {
  */
 WEFT_API int weft_serve(weft_server **server, int listener, weft_client_fn *handler, void *arg,
                         const weft_serve_options *options);
+
+/*
+ * Serve a connection as a stream. When it returns, what is buffered is sent, unless the task was cancelled, and the
+ * stream is closed (which the handler may also have done itself) and freed. The result: as of weft_client_fn, but
+ * WEFT_CALL_AGAIN is -EINVAL.
+ */
+typedef intptr_t weft_stream_client_fn(weft_stream *stream, weft_client *client);
+
+/* As weft_serve, but the handler is given a stream. */
+WEFT_API int weft_serve_streams(weft_server **server, int listener, weft_stream_client_fn *handler, void *arg,
+                                const weft_serve_options *options);
 
 /*
  * Stop accepting, close connections that wait to be called again and have nothing to read, and the others once their

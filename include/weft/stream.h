@@ -16,6 +16,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <weft/base.h>
+#include <weft/net.h>
 
 WEFT_BEGIN_DECLS
 
@@ -33,6 +34,9 @@ WEFT_API int weft_stream_open(int fd, weft_stream **stream);
 
 /* A stream over a new TCP connection, as weft_dial makes it. 0, or what weft_dial returns. Suspension point. */
 WEFT_API int weft_stream_dial(const char *host, uint16_t port, weft_stream **stream);
+
+/* The same to an address, for example a Unix socket's (weft_address_parse), as weft_dial_address. Suspension point. */
+WEFT_API int weft_stream_dial_address(const weft_address *address, weft_stream **stream);
 
 /*
  * Send what is buffered, then close the descriptor. Writing is refused from the beginning, a reader gets -EBADF
