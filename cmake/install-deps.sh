@@ -14,7 +14,8 @@ usage: cmake/install-deps.sh [--tests] [--bench] [--clang] [--clang-tsan] [--fuz
 
 Makes sure that a compiler, CMake 3.25, Ninja, pkg-config, Concurrency Kit and http-parser are there, and
 
-  --tests       cmocka, a C++ compiler, valgrind's header, libunwind, curl, libcurl, openssl
+  --tests       cmocka, a C++ compiler, valgrind's header, libunwind, curl, libcurl, openssl; for the example
+                servers sqlite and jansson; as their peers wrk, nginx, socat, python3
   --bench       wrk, nginx, gnuplot
   --clang       clang
   --clang-tsan  clang and its sanitizer libraries
@@ -123,6 +124,12 @@ tests       libunwind-dev           have_header libunwind.h
 tests       curl                    have_command curl
 tests       libcurl4-openssl-dev    have_header curl/curl.h
 tests       openssl                 have_command openssl
+tests       libsqlite3-dev          have_header sqlite3.h
+tests       libjansson-dev          have_header jansson.h
+tests       python3                 have_command python3
+tests       wrk                     have_command wrk
+tests       nginx-light             have_command nginx
+tests       socat                   have_command socat
 bench       wrk                     have_command wrk
 bench       nginx-light             have_command nginx
 bench       gnuplot-nox             have_command gnuplot

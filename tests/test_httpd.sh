@@ -76,18 +76,13 @@ expect_silence() {
     [ -s "$here/err" ] && fail "unexpected on stderr: $(head -5 "$here/err")"
 }
 
-root=$here/root
-mkdir -p "$root/sub" "$here/root-secret"
+root=$here/root # of what is uploaded
+mkdir "$root"
 printf 'small\n' >"$root/small.txt"
-: >"$root/empty"
 head -c 300000 /dev/urandom >"$root/large.bin"
-printf 'secret\n' >"$here/secret"
-ln -s "$here/secret" "$root/link-out"
-ln -s small.txt "$root/link-in"
-mkfifo "$root/fifo"
 
 say "== endpoints, with curl"
-start -- --root "$root" --max-header 2048 --max-url 512 --max-body 4096
+start -- --max-header 2048 --max-url 512 --max-body 4096
 expect "plaintext" "Hello, World!" "$(body /plaintext)"
 expect "plaintext with a query" "Hello, World!" "$(body '/plaintext?a=b')"
 expect "normal" "blocked a pool thread for 20 ms" "$(body '/normal?ms=20')"
@@ -97,7 +92,7 @@ expect "cpu" "computed for 20 ms:" "$(body '/cpu?ms=20' | cut -d' ' -f1-4)"
 expect "stats are JSON" "True" "$(body /stats | python3 -c 'import json,sys; print("open" in json.load(sys.stdin)["httpd"])')"
 expect "unknown" 404 "$(status /nope)"
 expect "root" 404 "$(status /)"
-for target in '/async?ms=' '/async?ms=x' '/async?ms=-1' '/async?ms=60001' '/async?ms=1%zz' '/file' '/file?name='; do
+for target in '/async?ms=' '/async?ms=x' '/async?ms=-1' '/async?ms=60001' '/async?ms=1%zz'; do
     expect "$target" 400 "$(status "$target")"
 done
 for method in POST PUT DELETE OPTIONS PATCH; do
@@ -126,25 +121,7 @@ date=$(header /plaintext Date)
 age=$(($(date +%s) - $(date -d "$date" +%s)))
 [ "$age" -ge -1 ] && [ "$age" -le 2 ] || fail "Date is off by $age s: $date"
 
-say "== files"
-expect "small" "small" "$(body '/file?name=small.txt')"
-expect "type" "text/plain" "$(header '/file?name=small.txt' Content-Type)"
-expect "empty" "0" "$(header '/file?name=empty' Content-Length)"
-body '/file?name=large.bin' >"$here/got"
-cmp -s "$here/got" "$root/large.bin" || fail "large.bin came back changed"
-expect "HEAD of a file" "300000" "$(header '/file?name=large.bin' Content-Length -I)"
-expect "a link inside the root" "small" "$(body '/file?name=link-in')"
-expect "missing" 404 "$(status '/file?name=missing')"
-expect "through a file" 404 "$(status '/file?name=small.txt/x')"
-for name in ../secret '..%2fsecret' 'sub/../../secret' '%2e%2e/secret' "$here/secret" /etc/passwd link-out .. . sub fifo \
-    ../root-secret; do
-    expect "name=$name" 403 "$(status "/file?name=$name")"
-done
-expect "a zero byte in the name" 400 "$(status '/file?name=small.txt%00.png')"
 expect_silence
-stop 0
-start --
-expect "no root, no files" 404 "$(status '/file?name=small.txt')"
 stop 0
 
 say "== a hostile client"
@@ -346,16 +323,20 @@ def silence():
 
 def takes_nothing():
     with connect(20) as s:
-        # More than the buffers on both sides can grow to.
-        s.sendall(b"GET /file?name=large.bin HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-        time.sleep(2.5)
-        check("a client that takes nothing is dropped", True, len(read_all(s)) < 300000 * 100)
+        # Answers to more than the buffers on both sides can grow to.
+        begin = time.monotonic()
+        try:
+            for _ in range(1000):
+                s.sendall(GET * 2000)
+            check("a client that takes nothing is dropped", True, False)
+        except ConnectionError:
+            check("within the write time-out", True, 0.9 < time.monotonic() - begin < 15)
 
 
 def drops():
     for request in (b"", b"GET", GET, b"GET /async?ms=30 HTTP/1.1\r\nHost: x\r\n\r\n",
                     b"GET /normal?ms=30 HTTP/1.1\r\nHost: x\r\n\r\n",
-                    b"GET /file?name=large.bin HTTP/1.1\r\nHost: x\r\n\r\n" * 20):
+                    GET * 200):
         for linger in (False, True):
             for _ in range(10):
                 s = connect()
@@ -399,7 +380,7 @@ for t in threads:
 check("still serving", 200, exchange(GET[:-2] + b"Connection: close\r\n\r\n"))
 sys.exit(1 if failures else 0)
 PYTHON
-start -- --root "$root" --header-timeout 0.6 --keepalive-timeout 0.8 --write-timeout 1 --max-header 2048 \
+start -- --header-timeout 0.6 --keepalive-timeout 0.8 --write-timeout 1 --max-header 2048 \
     --max-url 512 --max-body 4096
 python3 "$here/client.py" "$port" || fail "the hostile client"
 [ "$(stat_of timed_out)" -ge 3 ] || fail "time-outs were not counted: $(stat_of timed_out)"
@@ -575,8 +556,6 @@ for bad in '--port 65536' '--port x' '--max-url 5000' '--grace -1' '--nonsense' 
     "$httpd" $bad >/dev/null 2>&1
     expect "status for $bad" 2 "$?"
 done
-"$httpd" --port 0 --root "$here/missing" >/dev/null 2>&1
-expect "a missing root" 1 "$?"
 
 if command -v wrk >/dev/null; then
     say "== wrk"

@@ -14,7 +14,6 @@
 static const struct option long_options[] = {
     {"host", required_argument, NULL, 'H'},
     {"port", required_argument, NULL, 'p'},
-    {"root", required_argument, NULL, 'r'},
     {"max-connections", required_argument, NULL, 'c'},
     {"max-url", required_argument, NULL, 'u'},
     {"max-header", required_argument, NULL, 'e'},
@@ -36,7 +35,6 @@ void options_print_help(const char *program)
            "\n"
            "  --host ADDRESS         literal address to listen on (127.0.0.1)\n"
            "  --port N               0 picks a free one, which is printed (8080)\n"
-           "  --root DIR             directory /file reads from (none: /file answers 404)\n"
            "  --max-connections N    more are answered 503 and closed (16384)\n"
            "  --max-url BYTES        longer request targets are answered 414 (2048, at most %d)\n"
            "  --max-header BYTES     longer headers are answered 431 (8192)\n"
@@ -49,7 +47,7 @@ void options_print_help(const char *program)
            "  --quiet                print only the listening line and errors\n"
            "  --help                 this text\n"
            "\n"
-           "endpoints: /plaintext  /normal?ms=  /async?ms=  /dump?ms=  /cpu?ms=  /file?name=  /stats\n",
+           "endpoints: /plaintext  /normal?ms=  /async?ms=  /dump?ms=  /cpu?ms=  /stats\n",
            program, OPTIONS_URL_LIMIT);
 }
 
@@ -87,9 +85,6 @@ static int set_option(struct options *options, int which, const char *text)
     switch (which) {
     case 'H':
         options->host = text;
-        return 0;
-    case 'r':
-        options->root = text;
         return 0;
     case 'p':
         error = parse_count(text, 0, UINT16_MAX, &count);

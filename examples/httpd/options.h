@@ -13,7 +13,6 @@
 
 struct options {
     const char *host;
-    const char *root; /* NULL: there are no files */
     uint16_t port;
     unsigned max_connections;
     size_t max_url;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <http_parser.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,6 @@
 #include <weft.h>
 
 #include "connection.h"
-#include "file.h"
 #include "server.h"
 
 /* Longer stays are refused, so that a stray request cannot hold a thread for a day. */
@@ -65,7 +65,9 @@ static int decode_value(const char *value, char *out, size_t capacity)
     return 1;
 }
 
-int routes_query(const char *query, const char *name, char *out, size_t capacity)
+/* The value of `name` in a query string ("a=1&b=2"), decoded into out (capacity includes the terminator). 1 found, 0 not
+ * there, -EINVAL if it is not well-formed, does not fit or holds a zero byte. */
+static int find_value(const char *query, const char *name, char *out, size_t capacity)
 {
     size_t name_length = strlen(name);
     for (const char *at = query; *at != '\0';) {
@@ -84,7 +86,8 @@ static void respond_text(struct connection *connection, int status, const char *
     connection_respond(connection, status, "", text, strlen(text));
 }
 
-void routes_refuse_busy(struct connection *connection)
+/* 503 with Retry-After. */
+static void refuse_busy(struct connection *connection)
 {
     static const char text[] = "the blocking pool's queue is full\n";
     server_count(&connection->server->totals.refused_pool);
@@ -95,7 +98,7 @@ void routes_refuse_busy(struct connection *connection)
 static int64_t milliseconds(struct connection *connection, const char *query)
 {
     char text[16];
-    int found = routes_query(query, "ms", text, sizeof(text));
+    int found = find_value(query, "ms", text, sizeof(text));
     if (found == 0)
         return 0;
     char *end = text;
@@ -147,7 +150,7 @@ static void serve_normal(struct connection *connection, const char *query)
     if (result == 0)
         respond_done(connection, "blocked a pool thread for", ms);
     else if (result == -EAGAIN)
-        routes_refuse_busy(connection);
+        refuse_busy(connection);
     else
         connection_abort(connection);
 }
@@ -262,8 +265,7 @@ static void serve_stats(struct connection *connection, const char *query)
 static const struct route routes[] = {
     {"/plaintext", serve_plaintext, READING},  {"/normal", serve_normal, READING_AND_POST},
     {"/async", serve_async, READING_AND_POST}, {"/dump", serve_dump, READING_AND_POST},
-    {"/cpu", serve_cpu, READING_AND_POST},     {"/file", file_serve, READING},
-    {"/stats", serve_stats, READING},
+    {"/cpu", serve_cpu, READING_AND_POST},     {"/stats", serve_stats, READING},
 };
 
 static bool allows(const struct route *route, unsigned method)

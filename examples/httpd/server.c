@@ -17,7 +17,6 @@
 #include "server.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -298,19 +297,12 @@ static int complain(const char *what, int error)
     return error;
 }
 
-static int open_root(const char *root)
-{
-    int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
-}
-
 int server_init(struct server *server, const struct options *options)
 {
     memset(server, 0, sizeof(*server));
     server->options = *options;
     server->listener = -1;
     server->signals = -1;
-    server->root = -1;
     pthread_mutex_init(&server->lock, NULL);
     date_init(&server->date);
     raise_descriptor_limit();
@@ -319,11 +311,6 @@ int server_init(struct server *server, const struct options *options)
     int error = make_slots(server);
     if (error != 0)
         return complain("memory for the connections", error);
-    if (options->root != NULL) {
-        server->root = open_root(options->root);
-        if (server->root < 0)
-            return complain(options->root, server->root);
-    }
     server->signals = open_signals();
     if (server->signals < 0)
         return complain("signalfd", server->signals);
@@ -339,8 +326,6 @@ void server_term(struct server *server)
         close(server->listener);
     if (server->signals >= 0)
         close(server->signals);
-    if (server->root >= 0)
-        close(server->root);
     free(server->connections);
     free(server->vacant);
     date_term(&server->date);

@@ -30,7 +30,6 @@ struct server {
     struct options options;
     int listener;
     int signals; /* signalfd for SIGTERM and SIGINT */
-    int root;    /* the directory /file reads from, or -1 */
     struct date date;
     weft_event busy; /* set while there are connections: the date is only kept then */
 
@@ -46,7 +45,7 @@ struct server {
     struct totals totals;
 };
 
-/* Listen, open the root, make room for the connections. 0 or -errno, with a message on stderr. Main thread,
+/* Listen, make room for the connections. 0 or -errno, with a message on stderr. Main thread,
  * before the runtime starts. The process's soft limit of descriptors is raised to the hard one. */
 int server_init(struct server *server, const struct options *options);
 
