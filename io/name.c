@@ -19,6 +19,7 @@
 #include <weft/blocking.h>
 #include <weft/sync.h>
 
+#include "io/last_error.h"
 #include "runtime/debug.h"
 #include "runtime/lock.h"
 #include "runtime/park.h"
@@ -230,7 +231,7 @@ static int addresses_of(const char *host, const char *service, const struct addr
 
     if (code != 0)
         *found = NULL;
-    return error_of(code, errno);
+    return error_of(code, weft__last_error());
 }
 
 static void perform_getaddrinfo(struct lookup *lookup)
@@ -328,7 +329,7 @@ static void perform_getnameinfo(struct lookup *lookup)
         getnameinfo((struct sockaddr *)&lookup->address, lookup->length, lookup->host_found,
                     sizeof lookup->host_found, lookup->service_found, sizeof lookup->service_found, lookup->flags);
 
-    lookup->result = error_of(code, errno);
+    lookup->result = error_of(code, weft__last_error());
 }
 
 static struct lookup *new_reverse_lookup(const struct sockaddr *address, socklen_t length, int flags)
@@ -370,7 +371,8 @@ int weft_getnameinfo(const struct sockaddr *address, socklen_t length, char *hos
     if (length > sizeof lookup->address)
         return -EINVAL;
     if ((flags & NI_NUMERICHOST) && (!wants_service || (flags & NI_NUMERICSERV)))
-        return error_of(getnameinfo(address, length, host, host_size, service, service_size, flags), errno);
+        return error_of(getnameinfo(address, length, host, host_size, service, service_size, flags),
+                        weft__last_error());
     lookup = new_reverse_lookup(address, length, flags);
     if (!lookup)
         return -ENOMEM;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <weft/net.h>
 
+#include "io/last_error.h"
 #include "io/net.h"
 #include "runtime/poller.h"
 
@@ -18,14 +19,14 @@ int weft__socket(int family, int type)
     int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0)
-        return -errno;
+        return -weft__last_error();
     weft__fd_opened(fd, WEFT__FD_NONBLOCK | (type == SOCK_STREAM ? WEFT__FD_STREAM : 0));
     return fd;
 }
 
 static int set(int fd, int level, int option, int value)
 {
-    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -weft__last_error() : 0;
 }
 
 static int is_internet(int family)
@@ -66,7 +67,7 @@ static int set_before_bind(int fd, int family, unsigned flags)
 
 static int bind_to(int fd, const weft_address *address)
 {
-    return bind(fd, &address->to.any, address->length) < 0 ? -errno : 0;
+    return bind(fd, &address->to.any, address->length) < 0 ? -weft__last_error() : 0;
 }
 
 static int close_after(int fd, int rc)
@@ -93,7 +94,7 @@ static int is_left_over(const weft_address *address)
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return 0;
-    refused = connect(fd, &address->to.any, address->length) < 0 && errno == ECONNREFUSED;
+    refused = connect(fd, &address->to.any, address->length) < 0 && weft__last_error() == ECONNREFUSED;
     close(fd);
     return refused;
 }
@@ -123,7 +124,7 @@ int weft_listen_on(const weft_address *address, int backlog, unsigned flags)
         rc = weft__set_stream_options(fd, family, flags);
     /* The kernel cuts it down to net.core.somaxconn. */
     if (rc == 0 && listen(fd, backlog > 0 ? backlog : INT_MAX) < 0)
-        rc = -errno;
+        rc = -weft__last_error();
     return close_after(fd, rc);
 }
 
@@ -218,5 +219,5 @@ int weft_set_abort(int fd)
 {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
 
-    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) < 0 ? -errno : 0;
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) < 0 ? -weft__last_error() : 0;
 }

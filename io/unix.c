@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <weft/net.h>
 
+#include "io/last_error.h"
 #include "runtime/poller.h"
 
 union ancillary {
@@ -100,7 +101,7 @@ int weft_peer_credentials(int fd, weft_peer *peer)
     socklen_t length = sizeof credentials;
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0)
-        return -errno;
+        return -weft__last_error();
     *peer = (weft_peer){credentials.pid, credentials.uid, credentials.gid};
     return 0;
 }
@@ -110,7 +111,7 @@ int weft_socket_pair(int type, int fds[2])
     uint32_t known = WEFT__FD_NONBLOCK | (type == SOCK_STREAM ? WEFT__FD_STREAM : 0);
 
     if (socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
-        return -errno;
+        return -weft__last_error();
     weft__fd_opened(fds[0], known);
     weft__fd_opened(fds[1], known);
     return 0;
