@@ -12,7 +12,7 @@ usage()
 usage: cmake/install-deps.sh [--tests] [--bench] [--clang] [--clang-tsan] [--fuzz] [--aarch64]
                              [--models] [--check]
 
-Makes sure that a compiler, CMake 3.25, Ninja, pkg-config, Concurrency Kit and http-parser are there, and
+Makes sure that a compiler, CMake 3.25, Ninja, pkg-config, Concurrency Kit, http-parser and OpenSSL are there, and
 
   --tests       cmocka, a C++ compiler, valgrind's header, libunwind, curl, libcurl, openssl; for the example
                 servers sqlite and jansson; as their peers wrk, nginx, socat, python3
@@ -117,6 +117,7 @@ core        ninja-build             have_command ninja
 core        pkg-config              have_command pkg-config
 core        libck-dev               have_header ck_pr.h
 core        libhttp-parser-dev      have_http_parser
+core        libssl-dev              have_header openssl/ssl.h
 tests       libcmocka-dev           have_cmocka
 tests       g++                     have_command g++
 tests       valgrind                have_header valgrind/valgrind.h

@@ -26,6 +26,7 @@
 #include <weft/group.h>
 #include <weft/time.h>
 
+#include "io/last_error.h"
 #include "io/separator.h"
 #include "io/stream_output.h"
 #include "runtime/debug.h"
@@ -87,7 +88,7 @@ static __attribute__((noinline)) ssize_t receive_once(int fd, const struct iovec
 {
     ssize_t n = count == 1 ? read(fd, iov->iov_base, iov->iov_len) : readv(fd, iov, count);
 
-    return n < 0 ? -errno : n;
+    return n < 0 ? -weft__last_error() : n;
 }
 
 static size_t total(const struct iovec *iov, int count)
@@ -99,40 +100,13 @@ static size_t total(const struct iovec *iov, int count)
     return sum;
 }
 
-static ssize_t read_plainly(weft_stream *stream, const struct iovec *iov, int count, uint32_t *exhausted)
+ssize_t weft__read_plainly(weft_stream *stream, const struct iovec *iov, int count, uint32_t *bit)
 {
     ssize_t n = receive_once(stream->fd, iov, count);
 
     if (n >= 0 && !(n > 0 && (size_t)n < total(iov, count) && (weft__fd_flags(stream->entry) & WEFT__FD_STREAM)))
-        *exhausted = 0;
+        *bit = 0;
     return n;
-}
-
-static __attribute__((noinline)) int shutdown_plainly(weft_stream *stream, uint32_t *exhausted)
-{
-    int rc = shutdown(stream->fd, SHUT_WR) < 0 ? -errno : 0;
-
-    *exhausted = 0;
-    return rc == -ENOTCONN ? -EPIPE : rc; /* the peer has reset it: what writing says then */
-}
-
-static const struct weft__layer plain = {read_plainly, weft__write_plainly, shutdown_plainly, NULL, false};
-
-int weft__stream_set_layer(weft_stream *stream, const struct weft__layer *layer, void *state)
-{
-    int rc = weft__stream_claim(stream);
-
-    if (rc < 0)
-        return rc;
-    weft__lock_enter(&stream->lock);
-    rc = (stream->state & WEFT__STREAM_SENDING) || stream->pending > 0 ? -EBUSY : 0;
-    if (rc == 0) {
-        stream->layer = layer;
-        stream->layer_state = state;
-    }
-    weft__lock_leave(&stream->lock);
-    weft__stream_unclaim(stream);
-    return rc;
 }
 
 /* ---- its life ---- */
@@ -142,7 +116,7 @@ static __attribute__((noinline)) int learn_type(weft_stream *stream)
     struct stat status;
 
     if (fstat(stream->fd, &status) < 0)
-        return -errno;
+        return -weft__last_error();
     stream->is_socket = S_ISSOCK(status.st_mode);
     stream->is_pipe = S_ISFIFO(status.st_mode);
     return 0;
@@ -174,7 +148,6 @@ int weft_stream_open(int fd, weft_stream **stream)
         free(made);
         return rc;
     }
-    made->layer = &plain;
     made->limit = WEFT_STREAM_LIMIT;
     made->high = WEFT_STREAM_HIGH;
     made->low = WEFT_STREAM_LOW;
@@ -213,9 +186,10 @@ void weft__stream_drop(weft_stream *stream)
     /* acq_rel: what the others did to the stream comes before it is freed */
     if (atomic_fetch_sub_explicit(&stream->references, 1, memory_order_acq_rel) != 1)
         return;
-    if (stream->layer->free != NULL)
-        stream->layer->free(stream);
+    if (stream->layer != NULL && stream->layer->free != NULL)
+        stream->layer->free(stream->layer_state);
     weft__stream_free_output(stream);
+    free(stream->raw);
     free(stream->input);
     free(stream);
 }
@@ -297,13 +271,17 @@ static ssize_t try_to_receive(weft_stream *stream, const struct iovec *iov, int 
     do {
         *bit = WEFT__FD_IN;
         *seen = 0;
-        if (!stream->layer->keeps_data && weft__fd_known_idle(stream->entry, WEFT__FD_IN))
+        if (stream->layer == NULL && weft__fd_known_idle(stream->entry, WEFT__FD_IN))
             return -EAGAIN;
         if (!weft__stream_enter(stream))
             return -EBADF;
-        *seen = weft__fd_ready(stream->entry);
-        n = stream->layer->read(stream, iov, count, bit);
-        weft__stream_exhausted(stream, n, *bit, seen);
+        if (stream->layer == NULL) {
+            *seen = weft__fd_ready(stream->entry);
+            n = weft__read_plainly(stream, iov, count, bit);
+            weft__stream_exhausted(stream, n, *bit, seen);
+        } else {
+            n = weft__layer_read(stream, iov, count, bit, seen);
+        }
         weft__stream_leave(stream);
     } while (n == -EINTR);
     if (n > 0 || n == -EAGAIN)
@@ -356,15 +334,19 @@ static int resize_input(weft_stream *stream, size_t capacity)
     return 0;
 }
 
+static void release_input(weft_stream *stream)
+{
+    free(stream->input);
+    stream->input = NULL;
+    stream->start = stream->end = stream->capacity = 0;
+}
+
 /* Nothing is read ahead: begin at the front, and do not keep what one long message needed. */
 static void reset_input(weft_stream *stream)
 {
     stream->start = stream->end = 0;
-    if (stream->capacity > INPUT) {
-        free(stream->input);
-        stream->input = NULL;
-        stream->capacity = 0;
-    }
+    if (stream->capacity > INPUT)
+        release_input(stream);
 }
 
 /* Room behind the end, while less than the limit is read ahead. */
@@ -387,23 +369,42 @@ static int make_room(weft_stream *stream)
     return resize_input(stream, twice < stream->limit || stream->capacity >= stream->limit ? twice : stream->limit);
 }
 
-/* Read ahead: bytes, 0 at the end, -EMSGSIZE if the limit is reached. */
-static ssize_t fill(weft_stream *stream)
+static ssize_t try_to_fill(weft_stream *stream, uint32_t *bit, uint32_t *seen)
 {
     size_t allowed, room;
-    ssize_t n;
+    struct iovec iov;
+    ssize_t n = make_room(stream);
 
-    if (ahead(stream) >= stream->limit)
-        return -EMSGSIZE;
-    n = make_room(stream);
     if (n < 0)
         return n;
     allowed = stream->limit - ahead(stream);
     room = stream->capacity - stream->end;
-    n = receive(stream, stream->input + stream->end, room < allowed ? room : allowed);
+    iov = (struct iovec){stream->input + stream->end, room < allowed ? room : allowed};
+    n = try_to_receive(stream, &iov, 1, bit, seen);
     if (n > 0)
         stream->end += (size_t)n;
     return n;
+}
+
+/* Read ahead: bytes, 0 at the end, -EMSGSIZE if the limit is reached. Under a layer, which needs memory of its own, no
+ * buffer is kept while there is nothing in it. */
+static ssize_t fill(weft_stream *stream)
+{
+    uint32_t bit, seen;
+
+    if (ahead(stream) >= stream->limit)
+        return -EMSGSIZE;
+    for (;;) {
+        ssize_t n = try_to_fill(stream, &bit, &seen);
+
+        if (n != -EAGAIN)
+            return n;
+        if (stream->layer != NULL && ahead(stream) == 0)
+            release_input(stream);
+        n = weft__fd_wait(stream->fd, stream->entry, stream->generation, bit, seen, WEFT_FOREVER);
+        if (n < 0)
+            return n;
+    }
 }
 
 /* Give back what a call took that fails after all. The limit does not count here: the caller had room for it. */

@@ -1,5 +1,5 @@
 /*
- * Streams from within: the structure, and what the layers above (protocol.c) and below (a layer that encrypts)
+ * Streams from within: the structure, and what the layers above (protocol.c) and below (layer.c)
  * need. Not for anybody else.
  */
 #ifndef WEFT_IO_STREAM_H
@@ -7,28 +7,19 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <weft/layer.h>
 #include <weft/stream.h>
 #include <weft/sync.h>
 
 #include "runtime/lock.h"
 #include "runtime/poller.h"
 
-/*
- * What lies between a stream and its descriptor. The calls make one attempt, without waiting, while the
- * descriptor is kept from being closed. They return what the system call would, or -errno: -EAGAIN with the
- * readiness to wait for in *exhausted (WEFT__FD_IN or WEFT__FD_OUT; preset to the usual direction). After success
- * *exhausted is the readiness that is known to be used up, or 0.
- *
- * Reading is for one task at a time, writing and shutting down for one at a time; one that reads and one that
- * writes may be in the layer at the same time. A layer that cannot have that locks (it does not wait inside, so a
- * spinlock will do).
- */
-struct weft__layer {
-    ssize_t (*read)(weft_stream *stream, const struct iovec *iov, int count, uint32_t *exhausted);
-    ssize_t (*write)(weft_stream *stream, const struct iovec *iov, int count, uint32_t *exhausted);
-    int (*shutdown)(weft_stream *stream, uint32_t *exhausted); /* no more will be written */
-    void (*free)(weft_stream *stream);                         /* NULL: nothing to do */
-    bool keeps_data; /* it may have data though the descriptor has none: always try first */
+/* What a layer has to tell about an attempt that it made (layer.c). */
+struct weft_layer_attempt {
+    weft_stream *stream;
+    uint32_t blocked; /* WEFT__FD_IN, WEFT__FD_OUT: what it was refused */
+    uint32_t seen;    /* the readiness after the last refusal, for weft__fd_begin */
+    bool stale;       /* there was an event between two refusals */
 };
 
 /* A piece of what is to be sent. */
@@ -42,8 +33,14 @@ struct weft_stream {
     int fd;
     uint32_t generation; /* of the descriptor's entry when the stream was opened */
     struct weft__fd *entry;
-    const struct weft__layer *layer;
+
+    /* Set under the lock, by who reads and sends; so those who read or send may look without it. */
+    const weft_layer *layer; /* NULL: none */
     void *layer_state;
+    /* What was read ahead before there was a layer: its input, before what the descriptor has. */
+    char *raw;
+    size_t raw_start, raw_end;
+
     bool is_socket, is_pipe;
     _Atomic uint32_t uses;       /* of the descriptor: system calls under way, and WEFT__STREAM_CLOSED */
     _Atomic uint32_t references; /* the owner's, and the flusher's */
@@ -99,14 +96,5 @@ void weft__stream_watch(weft_stream *stream, bool watched);
 
 /* A snapshot of the state and of the error that ended the writing. */
 uint32_t weft__stream_state(weft_stream *stream, int *lost);
-
-/*
- * Put a layer under a stream. The caller reads nothing and has flushed; what was read ahead is the layer's input
- * now: it is taken with weft__stream_take_input before. 0, -EBUSY (somebody reads or writes).
- */
-int weft__stream_set_layer(weft_stream *stream, const struct weft__layer *layer, void *state);
-
-/* Take up to `size` bytes of what was read ahead. For the reader. */
-size_t weft__stream_take_input(weft_stream *stream, void *buffer, size_t size);
 
 #endif

@@ -40,6 +40,7 @@
 #include <weft/stackless.h>
 #include <weft/time.h>
 
+#include "io/last_error.h"
 #include "runtime/debug.h"
 #include "runtime/stackless.h"
 #include "runtime/waitable.h"
@@ -66,9 +67,9 @@ static ssize_t write_to_pipe(int fd, const struct iovec *iov, int count)
     pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
     n = writev(fd, iov, count);
     if (n < 0)
-        n = -errno;
+        n = -weft__last_error();
     if (n == -EPIPE && !sigismember(&pending, SIGPIPE)) {
-        while (sigtimedwait(&pipe_signal, NULL, &at_once) < 0 && errno == EINTR)
+        while (sigtimedwait(&pipe_signal, NULL, &at_once) < 0 && weft__last_error() == EINTR)
             ;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -81,7 +82,7 @@ static ssize_t write_to_socket(int fd, const struct iovec *iov, int count)
     ssize_t n =
         count == 1 ? send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL) : sendmsg(fd, &message, MSG_NOSIGNAL);
 
-    return n < 0 ? -errno : n;
+    return n < 0 ? -weft__last_error() : n;
 }
 
 /* Not inlined: errno is looked up within, and a task may change threads before and after. */
@@ -94,7 +95,7 @@ static __attribute__((noinline)) ssize_t send_once(const weft_stream *stream, co
     if (stream->is_pipe)
         return write_to_pipe(stream->fd, iov, count);
     n = writev(stream->fd, iov, count);
-    return n < 0 ? -errno : n;
+    return n < 0 ? -weft__last_error() : n;
 }
 
 static size_t total(const struct iovec *iov, int count)
@@ -106,12 +107,12 @@ static size_t total(const struct iovec *iov, int count)
     return sum;
 }
 
-ssize_t weft__write_plainly(weft_stream *stream, const struct iovec *iov, int count, uint32_t *exhausted)
+ssize_t weft__write_plainly(weft_stream *stream, const struct iovec *iov, int count, uint32_t *bit)
 {
     ssize_t n = send_once(stream, iov, count);
 
     if (n >= 0 && !(n > 0 && (size_t)n < total(iov, count) && (weft__fd_flags(stream->entry) & WEFT__FD_STREAM)))
-        *exhausted = 0;
+        *bit = 0;
     return n;
 }
 
@@ -119,6 +120,14 @@ ssize_t weft__write_plainly(weft_stream *stream, const struct iovec *iov, int co
 struct obstacle {
     uint32_t bit, seen;
 };
+
+static __attribute__((noinline)) int shutdown_plainly(weft_stream *stream, uint32_t *bit)
+{
+    *bit = 0;
+    int rc = shutdown(stream->fd, SHUT_WR) < 0 ? -weft__last_error() : 0;
+
+    return rc == -ENOTCONN ? -EPIPE : rc; /* the peer has reset it: what writing says then */
+}
 
 /* One attempt to send (with no pieces: to shut down). With the role. */
 static ssize_t attempt(weft_stream *stream, const struct iovec *iov, int count, struct obstacle *obstacle)
@@ -128,14 +137,18 @@ static ssize_t attempt(weft_stream *stream, const struct iovec *iov, int count, 
     do {
         obstacle->bit = WEFT__FD_OUT;
         obstacle->seen = 0;
-        if (count > 0 && !stream->layer->keeps_data && weft__fd_known_idle(stream->entry, WEFT__FD_OUT))
+        if (count > 0 && stream->layer == NULL && weft__fd_known_idle(stream->entry, WEFT__FD_OUT))
             return -EAGAIN;
         if (!weft__stream_enter(stream))
             return -EBADF;
-        obstacle->seen = weft__fd_ready(stream->entry);
-        n = count > 0 ? stream->layer->write(stream, iov, count, &obstacle->bit)
-                      : stream->layer->shutdown(stream, &obstacle->bit);
-        weft__stream_exhausted(stream, n, obstacle->bit, &obstacle->seen);
+        if (stream->layer == NULL || (count == 0 && stream->layer->shutdown == NULL)) {
+            obstacle->seen = weft__fd_ready(stream->entry);
+            n = count > 0 ? weft__write_plainly(stream, iov, count, &obstacle->bit)
+                          : shutdown_plainly(stream, &obstacle->bit);
+            weft__stream_exhausted(stream, n, obstacle->bit, &obstacle->seen);
+        } else {
+            n = weft__layer_write(stream, iov, count, &obstacle->bit, &obstacle->seen);
+        }
         weft__stream_leave(stream);
     } while (n == -EINTR);
     return n;
@@ -515,6 +528,29 @@ static int push(weft_stream *stream, struct obstacle *obstacle)
     return hand_over(stream, obstacle) ? 0 : -EAGAIN;
 }
 
+/* ---- the role for somebody else ---- */
+
+int weft__stream_take_role(weft_stream *stream)
+{
+    int rc;
+
+    weft__lock_enter(&stream->lock);
+    rc = refusal(stream);
+    if (rc == 0 && ((stream->state & WEFT__STREAM_SENDING) || stream->first != NULL))
+        rc = -EAGAIN;
+    if (rc == 0)
+        stream->state |= WEFT__STREAM_SENDING;
+    weft__lock_leave(&stream->lock);
+    return rc;
+}
+
+void weft__stream_lay_role_down(weft_stream *stream)
+{
+    struct obstacle obstacle;
+
+    push(stream, &obstacle);
+}
+
 /* ---- writing ---- */
 
 /* Sent were `n` bytes, or an error. The rest becomes the first chunk. */
@@ -869,19 +905,30 @@ void weft_stream_abort(weft_stream *stream)
     end(stream);
 }
 
+/* With the lock: a layer takes leave of the peer before the descriptor is closed. */
+static bool has_to_take_leave(const weft_stream *stream)
+{
+    return stream->layer != NULL && stream->layer->shutdown != NULL && lost(stream) == 0;
+}
+
 int weft_stream_close(weft_stream *stream)
 {
-    bool first;
+    bool first, leaves;
     int rc;
 
     weft__lock_enter(&stream->lock);
     first = !(stream->state & WEFT__STREAM_CLOSING);
+    leaves = first && has_to_take_leave(stream);
     stream->state |= WEFT__STREAM_CLOSING;
+    if (leaves)
+        stream->state = (stream->state | WEFT__STREAM_EOF_ASKED) & ~(uint32_t)WEFT__STREAM_CORKED;
     rc = first ? is_flushed(stream) : is_closed(stream);
     weft__lock_leave(&stream->lock);
     if (rc ==
         0) /* a caller that is cancelled still makes an attempt, and hears of it where it would have to wait */
         rc = first ? wait_until(stream, is_flushed, true) : wait_until(stream, is_closed, false);
+    if (leaves && rc >= 0)
+        weft__layer_discard(stream);
     if (first)
         end(stream);
     return rc < 0 ? rc : 0;

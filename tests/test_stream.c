@@ -1504,6 +1504,7 @@ static void a_regular_file_is_always_ready(void **state)
 
 /* A layer that turns every bit around, keeps what it has read, and gives and takes little at a time. */
 struct inverter {
+    weft_stream *stream;
     unsigned char kept[100];
     size_t start, end;
     int freed;
@@ -1516,61 +1517,66 @@ static __attribute__((noinline)) ssize_t last_result(ssize_t n)
     return n < 0 ? -errno : n;
 }
 
-static ssize_t inverted_read(weft_stream *stream, const struct iovec *iov, int count, uint32_t *exhausted)
+/* Something in `kept`: 1, 0 at the end, or an error. */
+static ssize_t keep_something(struct inverter *inverter, weft_layer_attempt *attempt)
 {
-    struct inverter *inverter = stream->layer_state;
+    struct iovec iov = {inverter->kept, sizeof inverter->kept};
+    ssize_t got;
+
+    if (inverter->start < inverter->end)
+        return 1;
+    got = weft_layer_receive(attempt, &iov, 1);
+    if (got <= 0)
+        return got;
+    inverter->start = 0;
+    inverter->end = (size_t)got;
+    return 1;
+}
+
+static ssize_t inverted_read(void *state, const struct iovec *iov, int count, weft_layer_attempt *attempt)
+{
+    struct inverter *inverter = state;
+    ssize_t rc = keep_something(inverter, attempt);
     size_t n = 0;
 
     must_be(count, 1);
-    if (inverter->start == inverter->end) {
-        ssize_t got = last_result(read(stream->fd, inverter->kept, sizeof inverter->kept));
-
-        if (got <= 0)
-            return got;
-        inverter->start = 0;
-        inverter->end = (size_t)got;
-    }
+    if (rc <= 0)
+        return rc;
     for (; n < A_LITTLE && n < iov->iov_len && inverter->start < inverter->end; n++)
         ((unsigned char *)iov->iov_base)[n] = (unsigned char)~inverter->kept[inverter->start++];
-    *exhausted = 0;
     return (ssize_t)n;
 }
 
-static ssize_t inverted_write(weft_stream *stream, const struct iovec *iov, int count, uint32_t *exhausted)
+static ssize_t inverted_write(void *state, const struct iovec *iov, int count, weft_layer_attempt *attempt)
 {
     unsigned char little[A_LITTLE];
-    size_t size = iov->iov_len < sizeof little ? iov->iov_len : sizeof little;
-    ssize_t n;
+    struct iovec inverted = {little, iov->iov_len < sizeof little ? iov->iov_len : sizeof little};
 
-    must(count > 0 && size > 0);
-    for (size_t i = 0; i < size; i++)
+    (void)state;
+    must(count > 0 && inverted.iov_len > 0);
+    for (size_t i = 0; i < inverted.iov_len; i++)
         little[i] = (unsigned char)~((const unsigned char *)iov->iov_base)[i];
-    n = last_result(send(stream->fd, little, size, MSG_NOSIGNAL));
-    if (n > 0)
-        *exhausted = 0;
-    return n;
+    return weft_layer_send(attempt, &inverted, 1);
 }
 
-/* The first attempts would have to read something. */
-static int inverted_shutdown(weft_stream *stream, uint32_t *exhausted)
+/* The first attempts have to read something. */
+static int inverted_shutdown(void *state, weft_layer_attempt *attempt)
 {
-    char byte;
+    struct inverter *inverter = state;
+    ssize_t rc = keep_something(inverter, attempt);
 
-    *exhausted = WEFT__FD_IN;
-    if (last_result(recv(stream->fd, &byte, 1, MSG_PEEK)) == -EAGAIN)
-        return -EAGAIN;
-    *exhausted = 0;
-    return (int)last_result(shutdown(stream->fd, SHUT_WR));
+    return rc < 0 ? (int)rc : (int)last_result(shutdown(weft_stream_fd(inverter->stream), SHUT_WR));
 }
 
-static void inverted_free(weft_stream *stream)
+static void inverted_free(void *state)
 {
-    ((struct inverter *)stream->layer_state)->freed++;
+    ((struct inverter *)state)->freed++;
 }
+
+static const weft_layer inverting = {NULL, inverted_read, inverted_write, inverted_shutdown, inverted_free};
 
 static intptr_t with_a_layer(void *arg)
 {
-    static const struct weft__layer layer = {inverted_read, inverted_write, inverted_shutdown, inverted_free, true};
     const size_t size = 60000;
     struct inverter left = {.freed = 0}, right = {.freed = 0};
     struct expected expected;
@@ -1584,8 +1590,12 @@ static intptr_t with_a_layer(void *arg)
     expect_line(pair.right, "in clear\n");
     write_text(pair.left, "\x97\x96"); /* it comes before its receiver has the layer */
     must_be(weft_stream_set_limit(pair.left, 1000), 0);
-    must_be(weft__stream_set_layer(pair.left, &layer, &left), 0);
-    must_be(weft__stream_set_layer(pair.right, &layer, &right), 0);
+    left.stream = pair.left;
+    right.stream = pair.right;
+    must_be(weft_stream_set_layer(pair.left, &inverting, &left, 0, NULL), 0);
+    must_be(weft_stream_set_layer(pair.right, &inverting, &right, 0, NULL), 0);
+    must_be(weft_stream_set_layer(pair.right, &inverting, &left, 0, NULL), -EALREADY);
+    must(weft_stream_layer_state(pair.right, &inverting) == &right);
     expect(pair.right, "hi");
     expected = (struct expected){pair.right, size};
     reader = spawn(read_bytes, &expected);

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 mv "$work/installed" "$work/moved"
 prefix=$work/moved
 mkdir "$work/source"
-cp "$here/server.c" "$here/CMakeLists.txt" "$work/source"
+cp "$here/server.c" "$here/tls.c" "$here/CMakeLists.txt" "$work/source"
 cd "$work/source"
 
 library_dir=$(dirname "$(find "$prefix" -name libweft.so | head -n 1)")
@@ -26,6 +26,7 @@ with_cmake()
     "$cmake" -S . -B "$work/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" -DWEFT_TARGET="$1" \
         >"$work/log" 2>&1 && "$cmake" --build "$work/build" >>"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
     server=$work/build/server
+    tls=$work/build/tls
 }
 
 with_pkg_config()
@@ -37,9 +38,15 @@ with_pkg_config()
     # shellcheck disable=SC2086  # words are wanted
     "$cc" -std=gnu11 -Wall -Wextra -Werror -O2 -o server server.c $link $flags
     server=$work/source/server
+    # (Not statically all through: a static OpenSSL warns of what it loads at run time.)
+    if [ -f "$library_dir/pkgconfig/weft-tls.pc" ] && [ -z "$link" ]; then
+        # shellcheck disable=SC2046  # words are wanted
+        "$cc" -std=gnu11 -Wall -Wextra -Werror -O2 -o tls tls.c $(pkg-config --cflags --libs weft-tls)
+        tls=$work/source/tls
+    fi
 }
 
-link=
+link= tls=
 case $mode in
 cmake) with_cmake weft::weft ;;
 cmake-static) with_cmake weft::weft_static ;;
@@ -64,3 +71,8 @@ case $output in
 ok:*) ;;
 *) exit 1 ;;
 esac
+
+# It must be there if the component was installed.
+if [ -f "$library_dir/pkgconfig/weft-tls.pc" ] && [ -n "$tls" ]; then
+    "$tls"
+fi
