@@ -1,6 +1,7 @@
 /*
- * The echo server with weft: one task accepts, a task per connection echoes. Its baseline is epoll_echo; workers
- * are set by WEFT_WORKERS.
+ * The echo server with weft: one task accepts, a task per connection echoes. With --call-again weft_serve accepts, and
+ * a connection has a task only while it has something to read. Its baseline is epoll_echo; workers are set by
+ * WEFT_WORKERS.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -29,6 +30,8 @@ struct server {
     uint16_t port;
     unsigned message_size;
     bool stalls;
+    bool stuck;
+    bool call_again;
     int64_t lifetime;
     int listener;
     int signals;
@@ -57,6 +60,19 @@ static intptr_t echo(void *arg)
     atomic_fetch_add_explicit(&arrival.server->bytes, bytes, memory_order_relaxed);
     weft_close(arrival.fd);
     return 0;
+}
+
+/* Called again whenever there is something to read. */
+static intptr_t echo_once(weft_client *client)
+{
+    struct server *server = client->arg;
+    char buffer[BUFFER_SIZE];
+    ssize_t n = weft_read(client->fd, buffer, sizeof(buffer));
+    if (n <= 0)
+        return n;
+    atomic_fetch_add_explicit(&server->bytes, (uint64_t)n, memory_order_relaxed); /* read after the end */
+    n = weft_write_all(client->fd, buffer, (size_t)n);
+    return n < 0 ? n : WEFT_CALL_AGAIN;
 }
 
 static void spawn_echo(struct server *server, int fd)
@@ -99,16 +115,35 @@ static intptr_t stall(void *arg)
     return 0;
 }
 
+/* Block the worker for half a second at a time, as no task should. */
+static intptr_t stick(void *arg)
+{
+    (void)arg;
+    do
+        usleep(500000);
+    while (weft_sleep(WEFT_MS(500)) == 0);
+    return 0;
+}
+
+static int start_accepting(struct server *server, weft_server **clients)
+{
+    return server->call_again ? weft_serve(clients, server->listener, echo_once, server, NULL)
+                              : weft_go(accept_connections, server);
+}
+
 /* Tasks that are left when this returns are cancelled by weft_run. */
 static intptr_t serve(void *arg)
 {
     struct server *server = arg;
     struct signalfd_siginfo signal;
+    weft_server *clients = NULL;
     weft_timeout scope;
     server->workers = weft_runtime_workers(weft_runtime_current());
-    int error = weft_go(accept_connections, server);
+    int error = start_accepting(server, &clients);
     for (unsigned i = 0; error == 0 && server->stalls && i < server->workers; i++)
         error = weft_go(stall, NULL);
+    if (error == 0 && server->stuck)
+        error = weft_go(stick, NULL);
     if (error != 0)
         return error;
     printf("listening on %s:%d\n", server->host, weft_local_port(server->listener));
@@ -116,14 +151,18 @@ static intptr_t serve(void *arg)
     weft_timeout_begin(&scope, server->lifetime);
     weft_read(server->signals, &signal, sizeof(signal));
     weft_timeout_end(&scope);
+    weft_server_free(clients);
     return 0;
 }
 
 static void usage(const char *program)
 {
-    printf("usage: %s [--host ADDRESS] [--port N] [--size BYTES] [--seconds S] [--stalls]\n"
+    printf("usage: %s [--host ADDRESS] [--port N] [--size BYTES] [--seconds S] [--stalls] [--stuck]\n"
+           "       [--call-again]\n"
            "Echo server on weft; --size (64) is what counts as one request; WEFT_WORKERS sets the workers.\n"
-           "With --stalls as many tasks as there are workers also compute, each for 1 ms ten times a second.\n"
+           "With --stalls as many tasks as there are workers also compute, each for 1 ms ten times a second;\n"
+           "with --stuck a task blocks its worker for 500 ms, once a second. With --call-again a connection has a\n"
+           "task only while there is something to read.\n"
            "Port 0 (the default) picks a free one. Ends after --seconds (60; 0: only by SIGTERM or SIGINT) and\n"
            "prints what it used as a line of JSON.\n",
            program);
@@ -137,6 +176,8 @@ static void parse_options(struct server *server, int argc, char **argv)
         {"size", required_argument, NULL, 'z'},
         {"seconds", required_argument, NULL, 's'},
         {"stalls", no_argument, NULL, 'c'},
+        {"stuck", no_argument, NULL, 'k'},
+        {"call-again", no_argument, NULL, 'a'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -150,6 +191,10 @@ static void parse_options(struct server *server, int argc, char **argv)
             server->message_size = (unsigned)atoi(optarg);
         else if (which == 'c')
             server->stalls = true;
+        else if (which == 'k')
+            server->stuck = true;
+        else if (which == 'a')
+            server->call_again = true;
         else if (which == 's')
             server->lifetime = atof(optarg) > 0 ? (int64_t)(atof(optarg) * 1e9) : WEFT_FOREVER;
         else {
@@ -212,7 +257,8 @@ int main(int argc, char **argv)
         return 1;
     }
     report(&server);
-    close(server.listener);
+    if (!server.call_again) /* or it was the weft_server's */
+        close(server.listener);
     close(server.signals);
     return 0;
 }
