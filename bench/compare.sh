@@ -128,7 +128,7 @@ build_tokio()
     fi
     local offline=()
     [ $install = 1 ] || offline=(--offline)
-    build_log tokio env CARGO_TARGET_DIR="$out/tokio" cargo build --release --locked "${offline[@]}" \
+    build_log tokio env CARGO_TARGET_DIR="$out/tokio" cargo build --release "${offline[@]}" \
         --manifest-path bench/peers/tokio/Cargo.toml && cp "$out/tokio/release/peer-tokio" "$out/bin/"
 }
 
