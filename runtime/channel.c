@@ -36,6 +36,7 @@
  * outside the lock; a segment that was drained is kept for the next need, further ones are freed.
  */
 #include "runtime/channel.h"
+#include "runtime/elem.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -76,22 +77,7 @@ static inline bool is_closed(const weft_chan *chan)
 
 static inline void copy(const weft_chan *chan, void *to, const void *from)
 {
-    /* The sizes that messages mostly have: a load and a store instead of a call. */
-    switch (chan->elem_size) {
-    case 0:
-        break;
-    case 4:
-        memcpy(to, from, 4);
-        break;
-    case 8:
-        memcpy(to, from, 8);
-        break;
-    case 16:
-        memcpy(to, from, 16);
-        break;
-    default:
-        memcpy(to, from, chan->elem_size);
-    }
+    weft__elem_copy(to, from, chan->elem_size);
 }
 
 /* A segment of `elements`, its own next. NULL: out of memory, or the sizes overflow. */

@@ -430,6 +430,8 @@ void weft_runtime_stats(const weft_runtime *const_runtime, weft_stats *stats)
     uint64_t cached = 0;
 
     memset(stats, 0, sizeof *stats);
+    if (!runtime)
+        return;
     pthread_mutex_lock(&runtime->drivers_lock);
     stats->live_tasks = sum_ended(runtime);
     stats->live_tasks = sum_spawned(runtime) - stats->live_tasks;

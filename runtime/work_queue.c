@@ -29,6 +29,7 @@
  * needs it. An array larger than it started is given back when the queue is drained. Growing costs a copy under
  * the lock, twice an item on average over a queue's filling.
  */
+#include "runtime/elem.h"
 #include "runtime/waitable.h"
 
 #include <stdlib.h>
@@ -74,22 +75,7 @@ struct weft_queue {
 
 static inline void copy(const weft_queue *queue, void *to, const void *from)
 {
-    /* The sizes that items mostly have: a load and a store instead of a call. */
-    switch (queue->item_size) {
-    case 0:
-        break;
-    case 4:
-        memcpy(to, from, 4);
-        break;
-    case 8:
-        memcpy(to, from, 8);
-        break;
-    case 16:
-        memcpy(to, from, 16);
-        break;
-    default:
-        memcpy(to, from, queue->item_size);
-    }
+    weft__elem_copy(to, from, queue->item_size);
 }
 
 static inline unsigned char *slot_at(const weft_queue *queue, size_t index)

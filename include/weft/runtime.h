@@ -86,6 +86,7 @@ typedef struct weft_stats {
     uint64_t stacks;          /* stacks in use by tasks */
 } weft_stats;
 
+/* NULL (weft_runtime_current() outside a task): all zero. Any thread; not a suspension point. */
 WEFT_API void weft_runtime_stats(const weft_runtime *runtime, weft_stats *stats);
 
 WEFT_END_DECLS
