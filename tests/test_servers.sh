@@ -61,10 +61,10 @@ launch() {
     pids+=("$launched")
 }
 
-# until_open PORT: somebody listens there
+# until_open PORT: somebody listens there; asks the kernel, since one that takes a single connection must not be tried
 until_open() {
-    for _ in $(seq 200); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+    for _ in $(seq 500); do
+        grep -qs "$(printf ':%04X [0-9A-F]*:0000 0A ' "$1")" /proc/net/tcp /proc/net/tcp6 && return
         sleep 0.02
     done
     fail "nobody listens on port $1: $(cat "$here/err")"
@@ -190,6 +190,7 @@ if needs "the proxy: half-close, both ways" socat proxy; then
     launch socat "TCP-LISTEN:$behind,bind=127.0.0.1,fork,reuseaddr" SYSTEM:'wc -c'
     counter=$launched
     launch "$examples/proxy" "$port" 127.0.0.1 "$behind"
+    until_open "$behind"
     until_open "$port"
     expect "the answer after the client's end" 3000000 \
         "$(socat -t 20 - "TCP:127.0.0.1:$port" <"$here/large" | tr -d ' ')"
@@ -198,7 +199,7 @@ if needs "the proxy: half-close, both ways" socat proxy; then
     # Behind it now somebody who has nothing to say, and hears all the same.
     launch socat -u "TCP-LISTEN:$behind,bind=127.0.0.1,reuseaddr" "OPEN:$here/heard,creat,trunc"
     listener=$launched
-    sleep 0.1
+    until_open "$behind"
     socat -t 20 -u "OPEN:$here/large" "TCP:127.0.0.1:$port"
     wait "$listener"
     cmp -s "$here/heard" "$here/large" || fail "what one heard who said nothing"
