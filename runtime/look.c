@@ -173,5 +173,6 @@ void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
     weft__drain_inbox(worker, worker);
     serve_stale_peers(driver, worker, now);
     weft__spread(worker, now);
-    driver->overdue = worker->turn_ns >= TURN_NS && worker->queue.head;
+    weft__queue_age(&worker->queue, worker);
+    driver->overdue = worker->turn_ns >= TURN_NS && !weft__queue_is_empty(&worker->queue);
 }

@@ -1,101 +1,356 @@
 /*
- * The run queue of a worker: a doubly linked list through the task records, first in, first out.
+ * The run queue of a worker: doubly linked lists through the task records.
  *
  * It belongs to whoever is inside the worker (worker.h): its driver at the cost of two plain stores, or a thief
  * that has seized it. So every operation here is plain code, an entry can be taken out of the middle (a task
  * that is awaited before it started), nothing is ever left behind in it, and it cannot overflow.
  *
- * `count` may be read by anybody, as a hint.
+ * First in, first out, with one exception: what a task spawns that runs for the first time comes before those that were
+ * spawned earlier and have not started either. Children before uncles: a tree of a million tasks is walked depth first,
+ * in some dozens of warm stacks, where strict order would start all of a level before any of the next, with a cold stack
+ * each. Siblings keep their order. In detail:
+ *
+ *     ready   has run before (woken, or passed on), or came from elsewhere: first in, first out
+ *     young   spawned since the last batch was closed, in order
+ *     fresh   batches of spawned tasks, the newest first, each in order
+ *     again   passed on in their first run: they continue behind their siblings, not behind everybody (else a tree whose
+ *             tasks begin by yielding would be walked by levels after all)
+ *
+ * `young` becomes a batch when all has had its turn that was ready before the first of it was spawned (`ahead`), or at
+ * once if there are batches already. So tasks that are woken side by side, and spawn one each, have those run in order,
+ * and a task that spawns and yields goes on after what it has spawned.
+ *
+ * Nobody starves (weft__queue_age, at each look around): while there is more than one batch, from time to time the next
+ * of the oldest one moves to `ready`, and what is ready has its turn.
+ *
+ * The two counts may be read by anybody, as a hint.
  */
 #ifndef WEFT_RUNTIME_QUEUE_H
 #define WEFT_RUNTIME_QUEUE_H
 
 #include "runtime/task.h"
 
-struct weft__queue {
-    weft_task *head;
-    weft_task *tail;
-    _Atomic uint32_t count;
+enum {
+    WEFT__AGE_LOOKS = 16,
+    WEFT__AGE_STEPS = 256, /* looked at to find where a batch begins */
 };
 
-static inline uint32_t weft__queue_count(const struct weft__queue *queue)
-{
-    return atomic_load_explicit(&queue->count, memory_order_relaxed);
-}
+struct weft__list {
+    weft_task *head;
+    weft_task *tail;
+};
 
-static inline void weft__queue_add_count(struct weft__queue *queue, int32_t change)
-{
-    /* Only those inside write it: a load and a store do. Relaxed: others take it for a hint. */
-    atomic_store_explicit(&queue->count, weft__queue_count(queue) + (uint32_t)change, memory_order_relaxed);
-}
+struct weft__queue {
+    struct weft__list young;
+    struct weft__list fresh;
+    struct weft__list ready;
+    _Atomic uint32_t ready_count;
+    _Atomic uint32_t new_count; /* in the other three */
+    uint32_t ahead;             /* so many that are ready have their turn before those that are new */
+    bool closing;               /* `young` becomes a batch after that */
+    bool started;               /* all of a batch have: `again` becomes one */
+    uint8_t looks;              /* since weft__queue_age did something */
+    struct weft__list again;
+    weft_task *oldest; /* the next of the oldest batch; NULL: not known */
+};
 
-/* What `home` holds while the task is in a worker's run queue. */
-static inline uintptr_t weft__home_queued(const struct weft__worker *worker)
-{
-    return (uintptr_t)worker | 1;
-}
+/* ---- what `home` says ---- */
 
-static inline struct weft__worker *weft__home_worker(const weft_task *task)
+enum {
+    WEFT__HOME_QUEUED = 1, /* it is in the run queue of that worker */
+    WEFT__HOME_LAST = 2,   /* the last of its batch */
+    WEFT__HOME_NEW = 4,    /* spawned, and not queued again since */
+    WEFT__HOME_BITS = 7
+};
+
+static inline uintptr_t weft__home(const weft_task *task)
 {
-    return (struct weft__worker *)(atomic_load_explicit(&task->home, memory_order_relaxed) & ~(uintptr_t)1);
+    /* Relaxed: an awaiter only asks whether it is its own worker's queue, which it alone could change meanwhile; a
+     * waker owns the task by then. */
+    return atomic_load_explicit(&task->home, memory_order_relaxed);
 }
 
 static inline void weft__set_home(weft_task *task, uintptr_t home)
 {
-    /* Relaxed: an awaiter only asks whether it is its own worker's queue, which it alone could change meanwhile; a
-     * waker owns the task by then. */
     atomic_store_explicit(&task->home, home, memory_order_relaxed);
 }
 
-static inline void weft__queue_push(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
+static inline struct weft__worker *weft__home_worker(const weft_task *task)
 {
-    weft_task *tail = queue->tail;
+    return (struct weft__worker *)(weft__home(task) & ~(uintptr_t)WEFT__HOME_BITS);
+}
 
-    weft__set_home(task, weft__home_queued(owner));
+/* What a task's home is that was spawned here since the last batch. */
+static inline uintptr_t weft__home_young(const struct weft__worker *worker)
+{
+    return (uintptr_t)worker | WEFT__HOME_QUEUED | WEFT__HOME_NEW;
+}
+
+static inline bool weft__is_queued_at(const weft_task *task, const struct weft__worker *worker)
+{
+    uintptr_t home = weft__home(task);
+
+    return __builtin_expect(home == weft__home_young(worker), 1) ||
+           (home & ~(uintptr_t)(WEFT__HOME_LAST | WEFT__HOME_NEW)) == ((uintptr_t)worker | WEFT__HOME_QUEUED);
+}
+
+/* Queued: not since it was spawned. Running: for the first time, and it has not parked. */
+static inline bool weft__is_new(const weft_task *task)
+{
+    return weft__home(task) & WEFT__HOME_NEW;
+}
+
+/* ---- lists ---- */
+
+static inline void weft__list_append(struct weft__list *list, weft_task *task)
+{
+    weft_task *tail = list->tail;
+
     task->next = NULL;
     task->prev = tail;
     if (tail)
         tail->next = task;
     else
-        queue->head = task;
-    queue->tail = task;
-    weft__queue_add_count(queue, 1);
+        list->head = task;
+    list->tail = task;
 }
 
-static inline void weft__queue_remove(struct weft__queue *queue, weft_task *task)
+static inline void weft__list_remove(struct weft__list *list, weft_task *task)
 {
     if (task->prev)
         task->prev->next = task->next;
     else
-        queue->head = task->next;
+        list->head = task->next;
     if (task->next)
         task->next->prev = task->prev;
     else
-        queue->tail = task->prev;
-    weft__queue_add_count(queue, -1);
+        list->tail = task->prev;
 }
 
-/* The oldest one; `by` is the worker that will run or queue it. */
-static inline weft_task *weft__queue_pop(struct weft__queue *queue, struct weft__worker *by)
+/* All of `front` before `list`; `front` is empty then. */
+static inline void weft__list_put_before(struct weft__list *list, struct weft__list *front)
 {
-    weft_task *task = queue->head;
+    front->tail->next = list->head;
+    if (list->head)
+        list->head->prev = front->tail;
+    else
+        list->tail = front->tail;
+    list->head = front->head;
+    front->head = front->tail = NULL;
+}
+
+/* ---- counting ---- */
+
+static inline uint32_t weft__queue_count(const struct weft__queue *queue)
+{
+    return atomic_load_explicit(&queue->ready_count, memory_order_relaxed) +
+           atomic_load_explicit(&queue->new_count, memory_order_relaxed);
+}
+
+static inline void weft__queue_add_count(_Atomic uint32_t *count, int32_t change)
+{
+    /* Only those inside write it: a load and a store do. Relaxed: others take it for a hint. */
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + (uint32_t)change,
+                          memory_order_relaxed);
+}
+
+/* Are there some in `young`, `fresh`, `again`? Inside, so no hint. */
+static inline bool weft__queue_has_new(const struct weft__queue *queue)
+{
+    return atomic_load_explicit(&queue->new_count, memory_order_relaxed) != 0;
+}
+
+static inline bool weft__queue_is_empty(const struct weft__queue *queue)
+{
+    return !queue->ready.head && !weft__queue_has_new(queue);
+}
+
+/* ---- putting in ---- */
+
+static inline void weft__queue_push(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
+{
+    weft__set_home(task, (uintptr_t)owner | WEFT__HOME_QUEUED);
+    weft__list_append(&queue->ready, task);
+    weft__queue_add_count(&queue->ready_count, 1);
+}
+
+/* A task that the one that runs has just spawned. */
+static inline void weft__queue_push_new(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
+{
+    weft__set_home(task, weft__home_young(owner));
+    weft__list_append(&queue->young, task);
+    weft__queue_add_count(&queue->new_count, 1);
+}
+
+static inline void weft__queue_make_batch(struct weft__queue *queue, struct weft__list *tasks)
+{
+    weft__set_home(tasks->tail, weft__home(tasks->tail) | WEFT__HOME_LAST);
+    if (!queue->fresh.head)
+        queue->oldest = tasks->head;
+    weft__list_put_before(&queue->fresh, tasks);
+}
+
+static inline void weft__queue_let_ready_ones_pass(struct weft__queue *queue)
+{
+    queue->ahead = atomic_load_explicit(&queue->ready_count, memory_order_relaxed);
+}
+
+/* Make batches of `again` and of `young` if it is time for that. */
+static inline void weft__queue_close_batches(struct weft__queue *queue)
+{
+    if (queue->started || !queue->fresh.head) {
+        queue->started = false;
+        if (queue->again.head) {
+            weft__queue_make_batch(queue, &queue->again);
+            weft__queue_let_ready_ones_pass(queue);
+        }
+    }
+    if (!queue->young.head) {
+        queue->closing = false;
+        return;
+    }
+    if (!queue->closing && !queue->fresh.head)
+        weft__queue_let_ready_ones_pass(queue);
+    queue->closing = queue->ahead > 0 && queue->ready.head;
+    if (!queue->closing)
+        weft__queue_make_batch(queue, &queue->young);
+}
+
+/* A task that runs lets others run. */
+static inline void weft__queue_pass_on(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
+{
+    if (__builtin_expect(weft__queue_has_new(queue), 0)) {
+        if (weft__is_new(task)) {
+            weft__set_home(task, (uintptr_t)owner | WEFT__HOME_QUEUED);
+            weft__list_append(&queue->again, task);
+            weft__queue_add_count(&queue->new_count, 1);
+            return;
+        }
+        weft__queue_close_batches(queue); /* before it stands in line itself */
+    }
+    weft__queue_push(queue, task, owner);
+}
+
+/* ---- taking out ---- */
+
+static inline void weft__queue_remove_ready(struct weft__queue *queue, weft_task *task)
+{
+    weft__list_remove(&queue->ready, task);
+    weft__queue_add_count(&queue->ready_count, -1);
+}
+
+static inline void weft__queue_remove_young(struct weft__queue *queue, weft_task *task)
+{
+    weft__list_remove(&queue->young, task);
+    weft__queue_add_count(&queue->new_count, -1);
+}
+
+static inline void weft__queue_remove_fresh(struct weft__queue *queue, weft_task *task)
+{
+    if ((weft__home(task) & WEFT__HOME_LAST) && task->prev)
+        weft__set_home(task->prev, weft__home(task->prev) | WEFT__HOME_LAST);
+    if (task == queue->oldest)
+        queue->oldest = task->next;
+    weft__list_remove(&queue->fresh, task);
+    weft__queue_add_count(&queue->new_count, -1);
+}
+
+/* A task that has not started, to be run in place. */
+static inline void weft__queue_remove(struct weft__queue *queue, weft_task *task)
+{
+    /* In which list it is makes a difference only for the first, the last, and the oldest one. */
+    if (__builtin_expect(!weft__is_new(task), 0))
+        weft__queue_remove_ready(queue, task);
+    else if (__builtin_expect((!task->prev && queue->young.head != task) ||
+                                  (!task->next && queue->young.tail != task) || task == queue->oldest,
+                              0))
+        weft__queue_remove_fresh(queue, task);
+    else
+        weft__queue_remove_young(queue, task);
+}
+
+static inline weft_task *weft__queue_pop_fresh(struct weft__queue *queue, struct weft__worker *by)
+{
+    weft_task *task = queue->fresh.head;
+    weft_task *next = task->next;
+    uintptr_t home = weft__home(task);
+
+    queue->fresh.head = next;
+    if (next) {
+        next->prev = NULL;
+        __builtin_prefetch(next->next);
+    } else {
+        queue->fresh.tail = NULL;
+    }
+    weft__set_home(task, (uintptr_t)by | (home & WEFT__HOME_NEW));
+    weft__queue_add_count(&queue->new_count, -1);
+    if (task == queue->oldest)
+        queue->oldest = next;
+    if (home & WEFT__HOME_LAST)
+        queue->started = true;
+    return task;
+}
+
+static inline weft_task *weft__queue_pop_ready(struct weft__queue *queue, struct weft__worker *by)
+{
+    weft_task *task = queue->ready.head;
     weft_task *next;
 
     if (!task)
         return NULL;
     next = task->next;
-    queue->head = next;
+    queue->ready.head = next;
     if (next) {
         next->prev = NULL;
         /* The record after it and its own stack are cold if many tasks take turns. */
         __builtin_prefetch(next->next);
         __builtin_prefetch(next->context.stack);
     } else {
-        queue->tail = NULL;
+        queue->ready.tail = NULL;
     }
     weft__set_home(task, (uintptr_t)by);
-    weft__queue_add_count(queue, -1);
+    weft__queue_add_count(&queue->ready_count, -1);
     return task;
+}
+
+/* The next one to run; `by` is the worker that will run or queue it. */
+static inline weft_task *weft__queue_pop(struct weft__queue *queue, struct weft__worker *by)
+{
+    if (__builtin_expect(weft__queue_has_new(queue), 0)) {
+        weft__queue_close_batches(queue);
+        if (queue->fresh.head && (queue->ahead == 0 || !queue->ready.head)) {
+            queue->ahead = 0;
+            return weft__queue_pop_fresh(queue, by);
+        }
+        if (queue->ahead > 0)
+            queue->ahead--;
+    }
+    return weft__queue_pop_ready(queue, by);
+}
+
+static inline weft_task *weft__queue_find_oldest(const struct weft__queue *queue)
+{
+    weft_task *task = queue->fresh.tail;
+
+    for (int i = 0; i < WEFT__AGE_STEPS && task->prev && !(weft__home(task->prev) & WEFT__HOME_LAST); i++)
+        task = task->prev;
+    return task;
+}
+
+/* To be called at each look around: nobody starves. */
+static inline void weft__queue_age(struct weft__queue *queue, struct weft__worker *owner)
+{
+    weft_task *oldest;
+
+    if (!queue->fresh.head || ++queue->looks < WEFT__AGE_LOOKS)
+        return;
+    queue->looks = 0;
+    oldest = queue->oldest ? queue->oldest : weft__queue_find_oldest(queue);
+    if (oldest == queue->fresh.head && !queue->young.head) /* there are no newer ones */
+        return;
+    weft__queue_remove_fresh(queue, oldest);
+    weft__queue_push(queue, oldest, owner);
+    weft__queue_let_ready_ones_pass(queue);
 }
 
 /*

@@ -175,45 +175,95 @@ void weft__pass_search_on(struct weft__driver *driver, const struct weft__worker
         weft__wake_searcher(worker->runtime);
 }
 
-/* Take the older half of a peer's queue. */
+struct theft {
+    struct weft__worker *thief, *victim;
+    uint32_t want, taken, seen;
+};
+
+static bool is_over(const struct theft *theft)
+{
+    return theft->taken == theft->want || theft->seen == SEEN_MOST;
+}
+
+/* What is ready, or was spawned by the task that runs: from the oldest on. */
+static void take_from_head(struct theft *theft, struct weft__list *list)
+{
+    struct weft__queue *queue = &theft->victim->queue;
+    weft_task *newer;
+
+    for (weft_task *task = list->head; task && !is_over(theft); task = newer, theft->seen++) {
+        newer = task->next;
+        if (weft__is_pinned(task))
+            continue;
+        if (list == &queue->ready) {
+            weft__queue_remove_ready(queue, task);
+            weft__queue_push(&theft->thief->queue, task, theft->thief);
+        } else {
+            weft__queue_remove_young(queue, task);
+            weft__queue_push_new(&theft->thief->queue, task, theft->thief);
+        }
+        theft->taken++;
+    }
+}
+
+/* Of batches the oldest, from its end: of a tree the largest branches. */
+static void take_from_batches(struct theft *theft)
+{
+    struct weft__queue *queue = &theft->victim->queue;
+    struct weft__list taken = {NULL, NULL};
+    weft_task *task, *newer;
+
+    for (task = queue->fresh.tail; task && !is_over(theft); task = newer, theft->seen++) {
+        newer = task->prev;
+        if (weft__is_pinned(task))
+            continue;
+        weft__queue_remove_fresh(queue, task);
+        task->next = taken.head;
+        taken.head = task;
+        theft->taken++;
+    }
+    for (task = taken.head; task; task = newer) {
+        newer = task->next;
+        if (weft__is_new(task))
+            weft__queue_push_new(&theft->thief->queue, task, theft->thief);
+        else
+            weft__queue_push(&theft->thief->queue, task, theft->thief);
+    }
+}
+
+/* Take half of a peer's queue, the older one. */
 static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, struct weft__worker *victim,
                       bool stale, int64_t now)
 {
-    uint32_t want, taken = 0, seen = 0;
-    weft_task *task, *newer;
+    struct theft theft = {worker, victim, 0, 0, 0};
 
     if (!weft__seize(victim)) {
         /* Its driver is inside, or has lost its processor there: not to be waited for awake. */
         atomic_store_explicit(&victim->help_after, now + SPREAD_NS, memory_order_relaxed);
         return 0;
     }
-    want = (weft__queue_count(&victim->queue) + 1) / 2;
-    if (want > STEAL_MOST)
-        want = STEAL_MOST;
-    for (task = victim->queue.head; task && taken < want && seen < SEEN_MOST; task = newer, seen++) {
-        newer = task->next;
-        if (weft__is_pinned(task))
-            continue;
-        weft__queue_remove(&victim->queue, task);
-        weft__queue_push(&worker->queue, task, worker);
-        taken++;
-    }
-    if (taken == 0 && stale && victim->next && !weft__is_pinned(victim->next)) {
+    theft.want = (weft__queue_count(&victim->queue) + 1) / 2;
+    if (theft.want > STEAL_MOST)
+        theft.want = STEAL_MOST;
+    take_from_head(&theft, &victim->queue.ready);
+    take_from_batches(&theft);
+    take_from_head(&theft, &victim->queue.young);
+    if (theft.taken == 0 && stale && victim->next && !weft__is_pinned(victim->next)) {
         weft__queue_push(&worker->queue, victim->next, worker);
         victim->next = NULL;
-        taken = 1;
+        theft.taken = 1;
     }
     atomic_store_explicit(&victim->wants_help, 0, memory_order_relaxed);
-    if (taken == 0) /* all pinned: who comes by again at once would only keep it from its work */
+    if (theft.taken == 0) /* all pinned: who comes by again at once would only keep it from its work */
         lose_patience(victim, now);
     weft__release(victim);
-    if (taken) {
+    if (theft.taken) {
         driver->robbed = victim;
         driver->robbed_at = now;
         weft__count(&driver->counters.steals, 1);
-        weft__count(&driver->counters.stolen, taken);
+        weft__count(&driver->counters.stolen, theft.taken);
     }
-    return taken;
+    return theft.taken;
 }
 
 /* Look at every peer once, from a random one on. True: something is in the own queue now. Inside. */
@@ -240,7 +290,7 @@ bool weft__search(struct weft__driver *driver, struct weft__worker *worker)
             weft__serve_peer(driver, worker, peer, now);
         if (has_backlog(peer, driver->searching) || stale)
             steal(driver, worker, peer, stale, now);
-        if (worker->queue.head)
+        if (!weft__queue_is_empty(&worker->queue))
             return true;
     }
     return false;

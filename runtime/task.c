@@ -114,7 +114,7 @@ static inline void queue_new(struct weft__driver *driver, weft_task *task)
 
     weft__count(&driver->counters.spawned, 1);
     if (__builtin_expect(worker != NULL, 1)) {
-        weft__queue_push(&worker->queue, task, worker);
+        weft__queue_push_new(&worker->queue, task, worker);
         weft__leave(driver);
     } else {
         weft__queue_from_outside(task, driver->worker);
@@ -733,8 +733,8 @@ static inline __attribute__((always_inline)) bool claim(struct weft__driver *dri
     struct weft__worker *worker = weft__enter(driver);
     bool claimed = false;
 
-    if (worker && atomic_load_explicit(&task->home, memory_order_relaxed) == weft__home_queued(worker) &&
-        !atomic_load_explicit(&task->root, memory_order_relaxed) && has_room(root, task, driver->runtime)) {
+    if (worker && weft__is_queued_at(task, worker) && !atomic_load_explicit(&task->root, memory_order_relaxed) &&
+        has_room(root, task, driver->runtime)) {
         weft__queue_remove(&worker->queue, task);
         atomic_store_explicit(&task->root, root, memory_order_relaxed);
         if (charge > 0)

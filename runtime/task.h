@@ -71,8 +71,8 @@ struct weft_task {
     weft_task *next;
     weft_task *prev;
 
-    /* The worker in whose run queue it is (weft__home_queued), else the one that it last ran on, to which a waker
-     * from outside hands it. */
+    /* The worker in whose run queue it is, else the one that it last ran on, to which a waker from outside hands it; and
+     * where it stands there (WEFT__HOME_*). */
     _Atomic uintptr_t home;
 
     union {

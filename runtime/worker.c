@@ -183,7 +183,7 @@ static weft_task *pop(struct weft__worker *worker)
 
     if (task) {
         worker->next = NULL;
-        if (worker->next_streak++ < NEXT_LIMIT || !worker->queue.head)
+        if (worker->next_streak++ < NEXT_LIMIT || weft__queue_is_empty(&worker->queue))
             return task;
         weft__queue_push(&worker->queue, task, worker);
     }
@@ -375,7 +375,7 @@ static void queue_anywhere(struct weft__driver *driver, weft_task *task)
     if (atomic_load_explicit(&driver->lost, memory_order_relaxed))
         weft__queue_from_outside(task, driver->worker);
     else
-        weft__queue_push(&driver->worker->queue, task, driver->worker);
+        weft__queue_pass_on(&driver->worker->queue, task, driver->worker);
 }
 
 static __attribute__((noinline)) void after_rare(struct weft__driver *driver, enum weft__after after)
@@ -451,9 +451,9 @@ __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver
         driver->after_task = self;
         return switch_from(driver, self, NULL);
     }
-    if (!worker->queue.head && !worker->next && weft__inbox_is_empty(&worker->inbox)) {
+    if (weft__queue_is_empty(&worker->queue) && !worker->next && weft__inbox_is_empty(&worker->inbox)) {
         weft__charge(driver, worker, WEFT__CREDIT_DISPATCH);
-        if (!worker->queue.head) {
+        if (weft__queue_is_empty(&worker->queue)) {
             weft__leave(driver);
             if (weft__observed())
                 weft__observe_pass_on(driver);
@@ -463,7 +463,7 @@ __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver
     if (weft__observed())
         weft__observe_yield(driver);
     /* Before the registers are saved: nobody else can take it while this thread is inside. */
-    weft__queue_push(&worker->queue, self, worker);
+    weft__queue_pass_on(&worker->queue, self, worker);
     next = pick_startable(driver, worker);
     if (next == self) {
         weft__leave(driver);

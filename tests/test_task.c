@@ -597,110 +597,6 @@ static void fork_join_is_exact_with_any_number_of_workers(void **state)
     }
 }
 
-/* ---- order ---- */
-
-static char trace[256];
-static size_t traced;
-
-static intptr_t trace_three_times(void *arg)
-{
-    for (int i = 0; i < 3; i++) {
-        trace[traced++] = (char)(intptr_t)arg;
-        must_be(weft_yield(), 0);
-    }
-    return 0;
-}
-
-static intptr_t traces_turns(void *arg)
-{
-    weft_task *tasks[5];
-
-    (void)arg;
-    memset(trace, 0, sizeof trace);
-    traced = 0;
-    for (intptr_t i = 0; i < 5; i++)
-        must((tasks[i] = weft_spawn(trace_three_times, (void *)('a' + i))) != NULL);
-    must(trace[0] == '\0'); /* not before the spawner suspends */
-    for (int i = 0; i < 4; i++) {
-        trace[traced++] = '.';
-        must_be(weft_yield(), 0);
-    }
-    for (int i = 0; i < 5; i++)
-        must_be(weft_await(tasks[i]), 0);
-    return 0;
-}
-
-static void on_one_worker_tasks_take_turns_in_order_of_arrival(void **state)
-{
-    (void)state;
-    assert_int_equal(run_on(1, traces_turns, NULL), 0);
-    assert_string_equal(trace, ".abcde.abcde.abcde.");
-}
-
-static intptr_t keeps_yielding(void *arg)
-{
-    while (!atomic_load((atomic_int *)arg))
-        must_be(weft_yield(), 0);
-    return 0;
-}
-
-static intptr_t set_flag(void *arg)
-{
-    atomic_store((atomic_int *)arg, 1);
-    return 0;
-}
-
-/* Two tasks that hand an event to and fro must not keep a third from running. */
-static weft_event ping, pong;
-static atomic_int stop_it, playing;
-
-static intptr_t play(void *arg)
-{
-    weft_event *mine = arg ? &ping : &pong, *other = arg ? &pong : &ping;
-    intptr_t rounds = 0;
-
-    while (!atomic_load(&stop_it)) {
-        must_be(weft_event_wait(mine), 0);
-        weft_event_clear(mine);
-        weft_event_set(other);
-        if (++rounds == 1)
-            atomic_fetch_add(&playing, 1);
-    }
-    weft_event_set(other);
-    return rounds;
-}
-
-static intptr_t is_fair(void *arg)
-{
-    weft_task *a, *b, *yielder;
-
-    (void)arg;
-    atomic_store(&stop_it, 0);
-    must((yielder = weft_spawn(keeps_yielding, &stop_it)) != NULL);
-    must_be(weft_await(weft_spawn(set_flag, &stop_it)), 0);
-    must_be(weft_await(yielder), 0);
-
-    atomic_store(&stop_it, 0);
-    atomic_store(&playing, 0);
-    ping = pong = (weft_event)WEFT_EVENT_INIT;
-    must((a = weft_spawn(play, (void *)1)) != NULL);
-    must((b = weft_spawn(play, NULL)) != NULL);
-    weft_event_set(&ping);
-    for (int i = 0; i < 100 || atomic_load(&playing) < 2; i++)
-        must_be(weft_yield(), 0);
-    must_be(weft_go(set_flag, &stop_it), 0);
-    must(weft_await(a) > 0);
-    must(weft_await(b) > 0);
-    return 0;
-}
-
-static void a_pair_that_wakes_each_other_starves_nobody(void **state)
-{
-    (void)state;
-    for (int i = 0; i < SUPPORT_WORKER_COUNTS; i++)
-        assert_int_equal(run_on(support_workers[i], is_fair, NULL), 0);
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -721,8 +617,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_unseen_failure_is_reported_exactly_once),
         cmocka_unit_test(a_hundred_thousand_tasks_all_run),
         cmocka_unit_test(fork_join_is_exact_with_any_number_of_workers),
-        cmocka_unit_test(on_one_worker_tasks_take_turns_in_order_of_arrival),
-        cmocka_unit_test(a_pair_that_wakes_each_other_starves_nobody),
     };
 
     return run_all(tests, argc, argv);

@@ -1,0 +1,350 @@
+/* In which order tasks run on one worker: turns, children before uncles, nobody starves. */
+#include "tests/support.h"
+
+/* ---- turns ---- */
+
+static char trace[256];
+static size_t traced;
+
+static intptr_t trace_three_times(void *arg)
+{
+    for (int i = 0; i < 3; i++) {
+        trace[traced++] = (char)(intptr_t)arg;
+        must_be(weft_yield(), 0);
+    }
+    return 0;
+}
+
+static intptr_t traces_turns(void *arg)
+{
+    weft_task *tasks[5];
+
+    (void)arg;
+    memset(trace, 0, sizeof trace);
+    traced = 0;
+    for (intptr_t i = 0; i < 5; i++)
+        must((tasks[i] = weft_spawn(trace_three_times, (void *)('a' + i))) != NULL);
+    must(trace[0] == '\0'); /* not before the spawner suspends */
+    for (int i = 0; i < 4; i++) {
+        trace[traced++] = '.';
+        must_be(weft_yield(), 0);
+    }
+    for (int i = 0; i < 5; i++)
+        must_be(weft_await(tasks[i]), 0);
+    return 0;
+}
+
+static void on_one_worker_tasks_take_turns_in_order_of_arrival(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, traces_turns, NULL), 0);
+    assert_string_equal(trace, ".abcde.abcde.abcde.");
+}
+
+static intptr_t keeps_yielding(void *arg)
+{
+    while (!atomic_load((atomic_int *)arg))
+        must_be(weft_yield(), 0);
+    return 0;
+}
+
+static intptr_t set_flag(void *arg)
+{
+    atomic_store((atomic_int *)arg, 1);
+    return 0;
+}
+
+/* Two tasks that hand an event to and fro must not keep a third from running. */
+static weft_event ping, pong;
+static atomic_int stop_it, playing;
+
+static intptr_t play(void *arg)
+{
+    weft_event *mine = arg ? &ping : &pong, *other = arg ? &pong : &ping;
+    intptr_t rounds = 0;
+
+    while (!atomic_load(&stop_it)) {
+        must_be(weft_event_wait(mine), 0);
+        weft_event_clear(mine);
+        weft_event_set(other);
+        if (++rounds == 1)
+            atomic_fetch_add(&playing, 1);
+    }
+    weft_event_set(other);
+    return rounds;
+}
+
+static intptr_t is_fair(void *arg)
+{
+    weft_task *a, *b, *yielder;
+
+    (void)arg;
+    atomic_store(&stop_it, 0);
+    must((yielder = weft_spawn(keeps_yielding, &stop_it)) != NULL);
+    must_be(weft_await(weft_spawn(set_flag, &stop_it)), 0);
+    must_be(weft_await(yielder), 0);
+
+    atomic_store(&stop_it, 0);
+    atomic_store(&playing, 0);
+    ping = pong = (weft_event)WEFT_EVENT_INIT;
+    must((a = weft_spawn(play, (void *)1)) != NULL);
+    must((b = weft_spawn(play, NULL)) != NULL);
+    weft_event_set(&ping);
+    for (int i = 0; i < 100 || atomic_load(&playing) < 2; i++)
+        must_be(weft_yield(), 0);
+    must_be(weft_go(set_flag, &stop_it), 0);
+    must(weft_await(a) > 0);
+    must(weft_await(b) > 0);
+    return 0;
+}
+
+static void a_pair_that_wakes_each_other_starves_nobody(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SUPPORT_WORKER_COUNTS; i++)
+        assert_int_equal(run_on(support_workers[i], is_fair, NULL), 0);
+}
+
+/* ---- children before uncles ---- */
+
+static weft_sem let_go;
+
+static void trace_begins(void)
+{
+    memset(trace, 0, sizeof trace);
+    traced = 0;
+    let_go = (weft_sem)WEFT_SEM_INIT(0);
+}
+
+static intptr_t leaves_a_mark(void *arg)
+{
+    trace[traced++] = (char)(intptr_t)arg;
+    return 0;
+}
+
+/* Itself, then two children, which it does not await: that would run them in place. */
+static intptr_t has_two_children(void *arg)
+{
+    trace[traced++] = (char)(intptr_t)arg;
+    must_be(weft_go(leaves_a_mark, (void *)'1'), 0);
+    must_be(weft_go(leaves_a_mark, (void *)'2'), 0);
+    return weft_sem_acquire(&let_go);
+}
+
+static intptr_t spawns_three_generations(void *arg)
+{
+    weft_task *tasks[3];
+
+    (void)arg;
+    trace_begins();
+    for (intptr_t i = 0; i < 3; i++)
+        must((tasks[i] = weft_spawn(has_two_children, (void *)('a' + i))) != NULL);
+    must_be(weft_yield(), 0);
+    trace[traced++] = '.';
+    for (int i = 0; i < 3; i++)
+        must_be(weft_sem_release(&let_go), 0);
+    for (int i = 0; i < 3; i++)
+        must_be(weft_await(tasks[i]), 0);
+    return 0;
+}
+
+/* The spawner, which has yielded, was ready before the last two were spawned. */
+static void what_a_new_task_spawns_starts_before_those_that_wait_for_their_start(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, spawns_three_generations, NULL), 0);
+    assert_string_equal(trace, "a12b12c.12");
+}
+
+static intptr_t spawns_when_woken(void *arg)
+{
+    must_be(weft_sem_acquire(&let_go), 0);
+    trace[traced++] = (char)(intptr_t)arg;
+    must_be(weft_go(leaves_a_mark, (void *)((intptr_t)arg - 'a' + 'A')), 0);
+    return 0;
+}
+
+static intptr_t wakes_three(void *arg)
+{
+    weft_task *tasks[3];
+
+    (void)arg;
+    trace_begins();
+    for (intptr_t i = 0; i < 3; i++)
+        must((tasks[i] = weft_spawn(spawns_when_woken, (void *)('a' + i))) != NULL);
+    must_be(weft_yield(), 0);
+    for (int i = 0; i < 3; i++)
+        must_be(weft_sem_release(&let_go), 0);
+    must_be(weft_yield(), 0);
+    for (int i = 0; i < 3; i++)
+        must_be(weft_await(tasks[i]), 0);
+    must_be(weft_yield(), 0);
+    return 0;
+}
+
+/* So a server's requests are served in the order in which they came. */
+static void what_woken_tasks_spawn_starts_in_the_order_of_their_waking(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, wakes_three, NULL), 0);
+    assert_int_equal(strlen(trace), 6);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(trace[3 + i], trace[i] - 'a' + 'A');
+}
+
+static intptr_t starts_in_turn(void *arg)
+{
+    static intptr_t last;
+
+    must(arg == NULL || (intptr_t)arg == last + 1);
+    last = (intptr_t)arg;
+    return 0;
+}
+
+static intptr_t spawns_a_thousand(void *arg)
+{
+    (void)arg;
+    for (intptr_t i = 0; i < 1000; i++)
+        must_be(weft_go(starts_in_turn, (void *)i), 0);
+    must_be(weft_yield(), 0);
+    return 0;
+}
+
+static void what_one_task_spawns_starts_in_that_order(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, spawns_a_thousand, NULL), 0);
+}
+
+/* ---- a tree needs few stacks ---- */
+
+static atomic_int alive, most_alive, leaves;
+
+static void one_more(void)
+{
+    int now = atomic_fetch_add(&alive, 1) + 1, most = atomic_load(&most_alive);
+
+    while (now > most && !atomic_compare_exchange_weak(&most_alive, &most, now))
+        ;
+}
+
+static intptr_t tree(void *arg);
+
+/* Waits for the children as one who cannot run them in place: they have all begun, or are on another worker. */
+static intptr_t wait_for_children(intptr_t depth)
+{
+    weft_task *children[10];
+    intptr_t sum = 0;
+
+    for (int i = 0; i < 10; i++)
+        must((children[i] = weft_spawn(tree, (void *)(depth - 1))) != NULL);
+    must_be(weft_sleep(1), 0);
+    for (int i = 0; i < 10; i++)
+        sum += weft_await(children[i]);
+    return sum;
+}
+
+static intptr_t tree(void *arg)
+{
+    intptr_t depth = (intptr_t)arg, sum = 1;
+
+    one_more();
+    must_be(weft_yield(), 0);
+    if (depth > 0)
+        sum = wait_for_children(depth);
+    else
+        atomic_fetch_add(&leaves, 1);
+    atomic_fetch_sub(&alive, 1);
+    return sum;
+}
+
+static void a_tree_is_walked_in_few_stacks(void **state)
+{
+    static const uint32_t counts[] = {1, 2, 8};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        atomic_store(&most_alive, 0);
+        atomic_store(&leaves, 0);
+        assert_int_equal(run_on(counts[i], tree, (void *)4), 10000);
+        assert_int_equal(atomic_load(&leaves), 10000);
+        assert_int_equal(atomic_load(&alive), 0);
+        if (FEWER(10) == 10) /* the slower the tasks, the more often the oldest one is preferred */
+            assert_true(atomic_load(&most_alive) < 4000); /* of 11 111 */
+    }
+}
+
+/* ---- nobody starves ---- */
+
+static atomic_int over;
+
+/* A task that spawns the next one, for ever: always newer than whoever waits for its start. */
+static intptr_t goes_on_for_ever(void *arg)
+{
+    if (arg)
+        must_be(weft_yield(), 0);
+    if (!atomic_load(&over))
+        must_be(weft_go(goes_on_for_ever, arg), 0);
+    return 0;
+}
+
+static intptr_t ends_it(void *arg)
+{
+    (void)arg;
+    atomic_store(&over, 1);
+    return 0;
+}
+
+static intptr_t begins_endless_chain(void *arg)
+{
+    atomic_store(&over, 0);
+    must_be(weft_go(goes_on_for_ever, arg), 0);
+    must_be(weft_go(goes_on_for_ever, arg), 0);
+    must_be(weft_go(ends_it, NULL), 0); /* the last of the oldest */
+    while (!atomic_load(&over))
+        must_be(weft_sleep(WEFT_MS(1)), 0);
+    return 0;
+}
+
+static void the_oldest_starts_although_there_are_always_newer_ones(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, begins_endless_chain, NULL), 0);
+    assert_int_equal(run_on(1, begins_endless_chain, (void *)1), 0);
+    assert_int_equal(run_on(3, begins_endless_chain, NULL), 0);
+}
+
+static intptr_t takes_turns_beside_a_chain(void *arg)
+{
+    atomic_store(&over, 0);
+    must_be(weft_go(goes_on_for_ever, arg), 0);
+    must_be(weft_go(goes_on_for_ever, arg), 0);
+    for (int i = 0; i < 10; i++)
+        must_be(weft_yield(), 0);
+    atomic_store(&over, 1);
+    return 0;
+}
+
+static void who_yields_has_his_turn_although_there_are_always_new_ones(void **state)
+{
+    (void)state;
+    assert_int_equal(run_on(1, takes_turns_beside_a_chain, NULL), 0);
+    assert_int_equal(run_on(1, takes_turns_beside_a_chain, (void *)1), 0);
+    assert_int_equal(run_on(3, takes_turns_beside_a_chain, NULL), 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(on_one_worker_tasks_take_turns_in_order_of_arrival),
+        cmocka_unit_test(a_pair_that_wakes_each_other_starves_nobody),
+        cmocka_unit_test(what_a_new_task_spawns_starts_before_those_that_wait_for_their_start),
+        cmocka_unit_test(what_woken_tasks_spawn_starts_in_the_order_of_their_waking),
+        cmocka_unit_test(what_one_task_spawns_starts_in_that_order),
+        cmocka_unit_test(a_tree_is_walked_in_few_stacks),
+        cmocka_unit_test(the_oldest_starts_although_there_are_always_newer_ones),
+        cmocka_unit_test(who_yields_has_his_turn_although_there_are_always_new_ones),
+    };
+
+    return run_all(tests, argc, argv);
+}
