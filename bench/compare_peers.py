@@ -85,7 +85,7 @@ class Peer:
 
 # weft's own names where they differ.
 MICRO_NAMES = {"A8": "A8.await", "B1": "B1.park,B1.touch", "D1": "D1.crowd"}
-MICRO_STACKLESS = {"A8.yield": "A8.s", "A8.chan": "A8.s"}
+MICRO_STACKLESS = {"A8.yield": "A8.s", "A8.chan": "A8.s", "D1": "D1.s"}
 
 
 class WeftPeer(Peer):
@@ -98,7 +98,7 @@ class WeftPeer(Peer):
             if "error" in row:
                 continue
             key = row["id"][:-2] if row["id"].endswith(".s") else row["id"]
-            if workload in MICRO_STACKLESS and row["id"].endswith(".s") and key != workload:
+            if workload in MICRO_STACKLESS and row["id"].endswith(".s") and not key.startswith(workload):
                 continue
             found.append((key, row["median"], row["unit"], int(row["peak_mb"] * 1024), row["cpu_s"],
                           row["voluntary"] + row["involuntary"]))
@@ -162,7 +162,7 @@ class Everybody:
         tokio, go, uv = in_bin("peer-tokio"), in_bin("peer-go"), in_bin("peer-libuv")
         every = [
             WeftPeer("weft", "weft", stackful, of_weft({})),
-            WeftPeer("weft-stackless", "weft, without stacks", {"A8.yield", "A8.chan", "B2", "B2s"},
+            WeftPeer("weft-stackless", "weft, without stacks", {"A8.yield", "A8.chan", "B2", "B2s", "D1"},
                      of_weft(MICRO_STACKLESS)),
             WeftPeer("weft-again", "weft, call again", {"B4", "E1.64", "E1.1000"}, None),
             Peer("tokio", "Tokio", tokio_tasks | ECHO | HTTP, plain(tokio),

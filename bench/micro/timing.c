@@ -11,12 +11,19 @@
 enum { SLEEPS = 3 };
 
 struct sleeper {
-    int64_t naps[SLEEPS]; /* how long to sleep; afterwards by how much longer it was */
+    int64_t *naps; /* how long to sleep; afterwards by how much longer it was */
+    /* Of one in steps. */
+    weft_frame frame;
+    int i;
+    int64_t start;
+    intptr_t error;
 };
 
 struct dormitory {
     long count;
     struct sleeper *sleepers;
+    int64_t *naps;
+    weft_task *(*spawn)(struct sleeper *sleeper);
 };
 
 static intptr_t sleep_thrice(void *arg)
@@ -32,6 +39,30 @@ static intptr_t sleep_thrice(void *arg)
     return 0;
 }
 
+static weft_task *with_stack(struct sleeper *sleeper)
+{
+    return weft_spawn(sleep_thrice, sleeper);
+}
+
+static intptr_t sleep_thrice_in_steps(void *arg)
+{
+    struct sleeper *sleeper = arg;
+    WEFT_BEGIN(sleeper);
+    for (sleeper->i = 0; sleeper->i < SLEEPS; sleeper->i++) {
+        sleeper->start = weft_now();
+        WEFT_AWAIT(sleeper, sleeper->error, weft_async_sleep(sleeper->naps[sleeper->i]));
+        if (sleeper->error)
+            return sleeper->error;
+        sleeper->naps[sleeper->i] = weft_now() - sleeper->start - sleeper->naps[sleeper->i];
+    }
+    WEFT_END(sleeper, 0);
+}
+
+static weft_task *in_steps(struct sleeper *sleeper)
+{
+    return weft_spawn_stackless(sleep_thrice_in_steps, sleeper);
+}
+
 static intptr_t timed_sleepers(void *arg)
 {
     struct dormitory *dormitory = arg;
@@ -40,7 +71,7 @@ static intptr_t timed_sleepers(void *arg)
         return -ENOMEM;
     int64_t start = weft_now();
     for (long i = 0; i < dormitory->count; i++)
-        tasks[i] = weft_spawn(sleep_thrice, &dormitory->sleepers[i]);
+        tasks[i] = dormitory->spawn(&dormitory->sleepers[i]);
     intptr_t error = 0;
     for (long i = 0; i < dormitory->count; i++)
         error |= weft_await(tasks[i]);
@@ -56,6 +87,7 @@ static int64_t assign_naps(struct dormitory *dormitory)
     int64_t longest = 0;
     for (long i = 0; i < dormitory->count; i++) {
         int64_t sum = 0;
+        dormitory->sleepers[i].naps = &dormitory->naps[i * SLEEPS];
         for (int j = 0; j < SLEEPS; j++) {
             state ^= state << 13;
             state ^= state >> 7;
@@ -71,7 +103,8 @@ static int64_t assign_naps(struct dormitory *dormitory)
 static int sleep_crowd(weft_runtime *runtime, struct dormitory *dormitory, int64_t *over_ideal)
 {
     dormitory->sleepers = calloc((size_t)dormitory->count, sizeof *dormitory->sleepers);
-    if (!dormitory->sleepers)
+    dormitory->naps = calloc((size_t)dormitory->count, SLEEPS * sizeof *dormitory->naps);
+    if (!dormitory->sleepers || !dormitory->naps)
         return -ENOMEM;
     int64_t ideal = assign_naps(dormitory);
     intptr_t ns = weft_runtime_run(runtime, timed_sleepers, dormitory);
@@ -79,27 +112,44 @@ static int sleep_crowd(weft_runtime *runtime, struct dormitory *dormitory, int64
     return weft_is_error(ns) ? (int)ns : 0;
 }
 
-static int many_sleepers(const struct setting *setting, struct sample *sample)
+static void free_dormitory(struct dormitory *dormitory)
 {
-    struct dormitory dormitory = {100000, NULL};
+    free(dormitory->sleepers);
+    free(dormitory->naps);
+}
+
+/* D1.over and D1.cpu. */
+static int many_sleepers_of(weft_task *(*spawn)(struct sleeper *), const char *over_part, const char *cpu_part,
+                            const struct setting *setting, struct sample *sample)
+{
+    struct dormitory dormitory = {100000, NULL, NULL, spawn};
     int64_t over = 0;
     double cpu = cpu_seconds();
     int error = sleep_crowd(setting->runtime, &dormitory, &over);
-    add_part(sample, "D1", "over", "ms", (double)over / 1e6);
-    add_part(sample, "D1", "cpu", "s", cpu_seconds() - cpu);
-    free(dormitory.sleepers);
+    add_part(sample, "D1", over_part, "ms", (double)over / 1e6);
+    add_part(sample, "D1", cpu_part, "s", cpu_seconds() - cpu);
+    free_dormitory(&dormitory);
     return error;
+}
+
+static int many_sleepers(const struct setting *setting, struct sample *sample)
+{
+    return many_sleepers_of(with_stack, "over", "cpu", setting, sample);
+}
+
+static int many_sleepers_in_steps(const struct setting *setting, struct sample *sample)
+{
+    return many_sleepers_of(in_steps, "over.s", "cpu.s", setting, sample);
 }
 
 static int thousand_sleepers(const struct setting *setting, struct sample *sample)
 {
-    struct dormitory dormitory = {1000, NULL};
+    struct dormitory dormitory = {1000, NULL, NULL, with_stack};
     int64_t over = 0;
     int error = sleep_crowd(setting->runtime, &dormitory, &over);
-    if (!error) /* an array of structs of nothing but overshoots is an array of overshoots */
-        add_part(sample, "D1", "p99", "ms",
-                 (double)quantile(dormitory.sleepers->naps, dormitory.count * SLEEPS, 0.99) / 1e6);
-    free(dormitory.sleepers);
+    if (!error)
+        add_part(sample, "D1", "p99", "ms", (double)quantile(dormitory.naps, dormitory.count * SLEEPS, 0.99) / 1e6);
+    free_dormitory(&dormitory);
     return error;
 }
 
@@ -268,6 +318,7 @@ static int calls_at_once(const struct setting *setting, struct sample *sample)
 
 const struct workload timing_workloads[] = {
     {"D1.crowd", "100 000 tasks sleep three times", many_sleepers, FRESH | ONE_IN_QUICK},
+    {"D1.s", "the same with stackless tasks", many_sleepers_in_steps, FRESH | ONE_IN_QUICK},
     {"D1.few", "1000 tasks sleep three times: overshoot", thousand_sleepers, FRESH | ONE_IN_QUICK},
     {"D2", "a time-out around what does not wait", unused_timeouts, 0},
     {"D3", "sleep 100 us: error", short_sleep, 0},
