@@ -1,14 +1,28 @@
-/* The heap of deadlines (timer.h). Any thread, under the heap's lock. */
+/* Deadlines (timer.h). Any thread, under the lock; static functions are called with it. */
 #include "runtime/timer.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
-enum { NO_SLOT = UINT32_MAX, FIRST_CAPACITY = 64, HINT_STEP = 256 };
+#include "runtime/clock.h"
+
+enum {
+    NO_SLOT = UINT32_MAX,
+    FIRST_CAPACITY = 64,
+    HINT_STEP = 256,
+    SMALL_HEAP = 16,   /* as long as it has no more, all deadlines are put there */
+    TICK_SHIFT = 20,   /* a tick is 2^20 ns */
+    LEVEL_BITS = 6,    /* of a tick's number for each level */
+    MOVED_AT_ONCE = 64 /* so many with the lock held: peers may wait for it */
+};
+
+static const uint32_t IN_WHEEL = 1u << 31;
 
 void weft__timers_init(struct weft__timers *timers)
 {
-    *timers = (struct weft__timers){.free_slot = NO_SLOT};
+    *timers = (struct weft__timers){
+        .free_slot = NO_SLOT, .far = INT64_MAX, .cursor = (uint64_t)weft__clock_now() >> TICK_SHIFT};
     atomic_init(&timers->earliest, INT64_MAX);
 }
 
@@ -17,6 +31,8 @@ void weft__timers_free(struct weft__timers *timers)
     free(timers->heap);
     free(timers->slots);
 }
+
+/* ---- the heap ---- */
 
 static void place(struct weft__timers *timers, uint32_t position, struct weft__timer_entry entry)
 {
@@ -62,18 +78,171 @@ static void sift_down(struct weft__timers *timers, uint32_t position, struct wef
     place(timers, position, entry);
 }
 
+static void push(struct weft__timers *timers, uint32_t index)
+{
+    sift_up(timers, timers->count++, (struct weft__timer_entry){timers->slots[index].when, index});
+}
+
+static void remove_from_heap(struct weft__timers *timers, uint32_t position)
+{
+    struct weft__timer_entry last = timers->heap[--timers->count];
+
+    if (position >= timers->count)
+        return;
+    if (position > 0 && last.when < timers->heap[(position - 1) / 4].when)
+        sift_up(timers, position, last);
+    else
+        sift_down(timers, position, last);
+}
+
+/* ---- the wheel ---- */
+
+static uint64_t tick_of(int64_t when)
+{
+    return (uint64_t)when >> TICK_SHIFT;
+}
+
+/* The level at which a tick differs from the cursor: so low that its bucket comes before the cursor gets there. */
+static unsigned level_of(const struct weft__timers *timers, uint64_t tick)
+{
+    uint64_t difference = tick ^ timers->cursor;
+
+    return difference ? (63 - (unsigned)__builtin_clzll(difference)) / LEVEL_BITS : 0;
+}
+
+static unsigned bucket_of(uint64_t tick, unsigned level)
+{
+    return (unsigned)(tick >> (level * LEVEL_BITS)) % WEFT__WHEEL_BUCKETS;
+}
+
+static void put_into_bucket(struct weft__timers *timers, uint32_t index, unsigned level, unsigned number)
+{
+    struct weft__timer_bucket *bucket = &timers->buckets[level][number];
+    struct weft__timer_slot *slot = &timers->slots[index];
+    bool is_first = !(timers->occupied[level] & UINT64_C(1) << number);
+
+    slot->position = IN_WHEEL | (level * WEFT__WHEEL_BUCKETS + number);
+    slot->prev = NO_SLOT;
+    slot->next = is_first ? NO_SLOT : bucket->first;
+    if (!is_first)
+        timers->slots[slot->next].prev = index;
+    if (is_first || slot->when < bucket->least)
+        bucket->least = slot->when;
+    bucket->first = index;
+    timers->occupied[level] |= UINT64_C(1) << number;
+    timers->far_count++;
+    if (slot->when < timers->far)
+        timers->far = slot->when;
+}
+
+/* Where a deadline belongs, as the cursor stands. */
+static void put(struct weft__timers *timers, uint32_t index)
+{
+    uint64_t tick = tick_of(timers->slots[index].when);
+    unsigned level;
+
+    if (timers->count < SMALL_HEAP || tick < timers->cursor ||
+        (level = level_of(timers, tick)) >= WEFT__WHEEL_LEVELS)
+        push(timers, index);
+    else
+        put_into_bucket(timers, index, level, bucket_of(tick, level));
+}
+
+/* In each level all buckets in use come after the cursor's, and all of them before those of the next level. */
+static int64_t earliest_of_wheel(const struct weft__timers *timers)
+{
+    for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++)
+        if (timers->occupied[level])
+            return timers->buckets[level][__builtin_ctzll(timers->occupied[level])].least;
+    return INT64_MAX;
+}
+
+static void remove_from_wheel(struct weft__timers *timers, const struct weft__timer_slot *slot)
+{
+    unsigned level = (slot->position & ~IN_WHEEL) / WEFT__WHEEL_BUCKETS;
+    unsigned number = slot->position % WEFT__WHEEL_BUCKETS;
+
+    if (slot->next != NO_SLOT)
+        timers->slots[slot->next].prev = slot->prev;
+    if (slot->prev != NO_SLOT)
+        timers->slots[slot->prev].next = slot->next;
+    else if (slot->next != NO_SLOT)
+        timers->buckets[level][number].first = slot->next;
+    else
+        timers->occupied[level] &= ~(UINT64_C(1) << number);
+    timers->far_count--;
+    if (slot->when == timers->far || !(timers->occupied[level] & UINT64_C(1) << number))
+        timers->far = earliest_of_wheel(timers);
+}
+
+/* The bucket that must be emptied before the cursor may go on, from the highest level down; or NULL. */
+static struct weft__timer_bucket *bucket_at_cursor(struct weft__timers *timers, unsigned *level)
+{
+    for (unsigned i = WEFT__WHEEL_LEVELS; i-- > 0;) {
+        unsigned number = bucket_of(timers->cursor, i);
+
+        if ((timers->occupied[i] & UINT64_C(1) << number) != 0) {
+            *level = i;
+            return &timers->buckets[i][number];
+        }
+    }
+    return NULL;
+}
+
+/* To the next tick at which there may be something to do, at most to `end`. */
+static void move_cursor(struct weft__timers *timers, uint64_t end)
+{
+    uint64_t step = 1; /* a bucket of the lowest level that is in use, in ticks */
+    uint64_t next;
+
+    for (unsigned level = 0; level < WEFT__WHEEL_LEVELS && !timers->occupied[level]; level++)
+        step <<= LEVEL_BITS;
+    next = timers->far_count ? (timers->cursor / step + 1) * step : end;
+    timers->cursor = next < end ? next : end;
+}
+
+/* Turn the wheel past `now`. False: there is more to do. */
+static bool turn(struct weft__timers *timers, int64_t now)
+{
+    uint64_t end = tick_of(now) + 1;
+    unsigned level;
+
+    for (unsigned moved = 0; timers->cursor < end;) {
+        struct weft__timer_bucket *bucket = bucket_at_cursor(timers, &level);
+        uint32_t index;
+
+        if (!bucket) {
+            move_cursor(timers, end);
+            continue;
+        }
+        if (moved++ == MOVED_AT_ONCE)
+            return false;
+        index = bucket->first;
+        remove_from_wheel(timers, &timers->slots[index]);
+        if (level == 0)
+            push(timers, index);
+        else
+            put(timers, index);
+    }
+    return true;
+}
+
+/* ---- both ---- */
+
 static void publish_earliest(struct weft__timers *timers)
 {
-    int64_t earliest = timers->count ? timers->heap[0].when : INT64_MAX;
+    int64_t near = timers->count ? timers->heap[0].when : INT64_MAX;
+    int64_t earliest = near < timers->far ? near : timers->far;
+    uint32_t count = timers->count + timers->far_count;
 
     /* Only written when it changes: others read this line. */
     if (earliest != atomic_load_explicit(&timers->earliest, memory_order_relaxed))
         atomic_store_explicit(&timers->earliest, earliest, memory_order_relaxed);
-    if (timers->count / HINT_STEP != atomic_load_explicit(&timers->hint, memory_order_relaxed) / HINT_STEP)
-        atomic_store_explicit(&timers->hint, timers->count, memory_order_relaxed);
+    if (count / HINT_STEP != atomic_load_explicit(&timers->hint, memory_order_relaxed) / HINT_STEP)
+        atomic_store_explicit(&timers->hint, count, memory_order_relaxed);
 }
 
-/* Called with the lock; the lock is held over an allocation, which is rare: the arrays double. */
+/* The lock is held over an allocation, which is rare: the arrays double. */
 static int grow(struct weft__timers *timers)
 {
     uint32_t capacity = timers->capacity ? timers->capacity * 2 : FIRST_CAPACITY;
@@ -111,28 +280,24 @@ int weft__timer_set(struct weft__timers *timers, struct weft__timer *timer, int6
     slot = &timers->slots[index];
     timers->free_slot = slot->position;
     slot->task = task;
+    slot->when = when;
     *timer = (struct weft__timer){timers, index, slot->generation};
-    sift_up(timers, timers->count++, (struct weft__timer_entry){when, index});
-    rc = slot->position == 0;
+    put(timers, index);
+    rc = when < weft__timers_earliest(timers);
     publish_earliest(timers);
 out:
     weft__lock_leave(&timers->lock);
     return rc;
 }
 
-/* Called with the lock. */
 static weft_task *take_out(struct weft__timers *timers, uint32_t index)
 {
     struct weft__timer_slot *slot = &timers->slots[index];
-    uint32_t position = slot->position;
-    struct weft__timer_entry last = timers->heap[--timers->count];
 
-    if (position < timers->count) {
-        if (position > 0 && last.when < timers->heap[(position - 1) / 4].when)
-            sift_up(timers, position, last);
-        else
-            sift_down(timers, position, last);
-    }
+    if (slot->position & IN_WHEEL)
+        remove_from_wheel(timers, slot);
+    else
+        remove_from_heap(timers, slot->position);
     slot->generation++;
     slot->position = timers->free_slot;
     timers->free_slot = index;
@@ -156,6 +321,10 @@ unsigned weft__timers_expire(struct weft__timers *timers, int64_t now, weft_task
     unsigned n = 0;
 
     weft__lock_enter(&timers->lock);
+    while (timers->far <= now && !turn(timers, now)) {
+        weft__lock_leave(&timers->lock);
+        weft__lock_enter(&timers->lock);
+    }
     while (n < max && timers->count && timers->heap[0].when <= now)
         tasks[n++] = take_out(timers, timers->heap[0].slot);
     publish_earliest(timers);

@@ -32,9 +32,9 @@ enum {
     /* How often in a row the task made ready last may overtake the queue: enough for a request and its reply
      * between two tasks, few enough that the queue waits microseconds. Tokio uses 3, Go a time slice. */
     NEXT_LIMIT = 16,
-    SEIZE_SPINS = 400,  /* about 5 µs: the driver is inside for much less, or has lost its processor */
-    CROWD_LEAST = 256,  /* with so many deadlines ahead, those close together are served by one wake-up: … */
-    CROWD_NS_EACH = 10, /* … within so much for each of them, … */
+    SEIZE_SPINS = 400,   /* about 5 µs: the driver is inside for much less, or has lost its processor */
+    CROWD_LEAST = 256,   /* with so many deadlines ahead, those close together are served by one wake-up: … */
+    CROWD_NS_EACH = 100, /* … within so much for each of them, … */
 };
 
 enum {

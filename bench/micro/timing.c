@@ -11,7 +11,7 @@
 enum { SLEEPS = 3 };
 
 struct sleeper {
-    int64_t *naps; /* how long to sleep; afterwards by how much longer it was */
+    int64_t naps[SLEEPS]; /* how long to sleep; afterwards by how much longer it was */
     /* Of one in steps. */
     weft_frame frame;
     int i;
@@ -22,7 +22,6 @@ struct sleeper {
 struct dormitory {
     long count;
     struct sleeper *sleepers;
-    int64_t *naps;
     weft_task *(*spawn)(struct sleeper *sleeper);
 };
 
@@ -87,7 +86,6 @@ static int64_t assign_naps(struct dormitory *dormitory)
     int64_t longest = 0;
     for (long i = 0; i < dormitory->count; i++) {
         int64_t sum = 0;
-        dormitory->sleepers[i].naps = &dormitory->naps[i * SLEEPS];
         for (int j = 0; j < SLEEPS; j++) {
             state ^= state << 13;
             state ^= state >> 7;
@@ -103,8 +101,7 @@ static int64_t assign_naps(struct dormitory *dormitory)
 static int sleep_crowd(weft_runtime *runtime, struct dormitory *dormitory, int64_t *over_ideal)
 {
     dormitory->sleepers = calloc((size_t)dormitory->count, sizeof *dormitory->sleepers);
-    dormitory->naps = calloc((size_t)dormitory->count, SLEEPS * sizeof *dormitory->naps);
-    if (!dormitory->sleepers || !dormitory->naps)
+    if (!dormitory->sleepers)
         return -ENOMEM;
     int64_t ideal = assign_naps(dormitory);
     intptr_t ns = weft_runtime_run(runtime, timed_sleepers, dormitory);
@@ -112,23 +109,17 @@ static int sleep_crowd(weft_runtime *runtime, struct dormitory *dormitory, int64
     return weft_is_error(ns) ? (int)ns : 0;
 }
 
-static void free_dormitory(struct dormitory *dormitory)
-{
-    free(dormitory->sleepers);
-    free(dormitory->naps);
-}
-
 /* D1.over and D1.cpu. */
 static int many_sleepers_of(weft_task *(*spawn)(struct sleeper *), const char *over_part, const char *cpu_part,
                             const struct setting *setting, struct sample *sample)
 {
-    struct dormitory dormitory = {100000, NULL, NULL, spawn};
+    struct dormitory dormitory = {100000, NULL, spawn};
     int64_t over = 0;
     double cpu = cpu_seconds();
     int error = sleep_crowd(setting->runtime, &dormitory, &over);
     add_part(sample, "D1", over_part, "ms", (double)over / 1e6);
     add_part(sample, "D1", cpu_part, "s", cpu_seconds() - cpu);
-    free_dormitory(&dormitory);
+    free(dormitory.sleepers);
     return error;
 }
 
@@ -144,12 +135,15 @@ static int many_sleepers_in_steps(const struct setting *setting, struct sample *
 
 static int thousand_sleepers(const struct setting *setting, struct sample *sample)
 {
-    struct dormitory dormitory = {1000, NULL, NULL, with_stack};
+    static int64_t overshoots[1000 * SLEEPS];
+    struct dormitory dormitory = {1000, NULL, with_stack};
     int64_t over = 0;
     int error = sleep_crowd(setting->runtime, &dormitory, &over);
+    for (long i = 0; !error && i < dormitory.count * SLEEPS; i++)
+        overshoots[i] = dormitory.sleepers[i / SLEEPS].naps[i % SLEEPS];
     if (!error)
-        add_part(sample, "D1", "p99", "ms", (double)quantile(dormitory.naps, dormitory.count * SLEEPS, 0.99) / 1e6);
-    free_dormitory(&dormitory);
+        add_part(sample, "D1", "p99", "ms", (double)quantile(overshoots, dormitory.count * SLEEPS, 0.99) / 1e6);
+    free(dormitory.sleepers);
     return error;
 }
 
