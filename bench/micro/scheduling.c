@@ -542,13 +542,15 @@ struct product {
     float *c; /* c += a × b; rows are MATRIX apart in all three */
 };
 
-static void multiply_leaf(const struct product *product)
+/* Aligned, here and in the peers: whether the inner loop lies in one line of the instruction cache makes 1.6 times the
+ * time. */
+__attribute__((noinline, aligned(64))) static void multiply_leaf(const float *a, const float *b, float *c)
 {
     for (int i = 0; i < LEAF; i++) {
         for (int k = 0; k < LEAF; k++) {
-            float a = product->a[i * MATRIX + k];
+            float factor = a[i * MATRIX + k];
             for (int j = 0; j < LEAF; j++)
-                product->c[i * MATRIX + j] += a * product->b[k * MATRIX + j];
+                c[i * MATRIX + j] += factor * b[k * MATRIX + j];
         }
     }
 }
@@ -557,7 +559,7 @@ static intptr_t multiply(void *arg)
 {
     const struct product *product = arg;
     if (product->size == LEAF) {
-        multiply_leaf(product);
+        multiply_leaf(product->a, product->b, product->c);
         return 0;
     }
     int half = product->size / 2;

@@ -139,7 +139,8 @@ static void queens(const setting *setting)
 
 enum { MATRIX = 1024, LEAF = 32 };
 
-static void multiply_leaf(const float *a, const float *b, float *c)
+/* Aligned: whether the inner loop lies in one line of the instruction cache makes 1.6 times the time. */
+__attribute__((noinline, aligned(64))) static void multiply_leaf(const float *a, const float *b, float *c)
 {
     for (int i = 0; i < LEAF; i++) {
         for (int k = 0; k < LEAF; k++) {
