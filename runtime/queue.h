@@ -366,7 +366,8 @@ static inline bool weft__inbox_is_empty(const struct weft__inbox *inbox)
     return atomic_load_explicit(&inbox->head, memory_order_relaxed) == NULL;
 }
 
-static inline void weft__inbox_push(struct weft__inbox *inbox, weft_task *task)
+/* True: it was empty. */
+static inline bool weft__inbox_push(struct weft__inbox *inbox, weft_task *task)
 {
     weft_task *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
 
@@ -375,6 +376,7 @@ static inline void weft__inbox_push(struct weft__inbox *inbox, weft_task *task)
         /* release: the task's contents; pairs with the acquire in weft__inbox_take */
     } while (!atomic_compare_exchange_weak_explicit(&inbox->head, &head, task, memory_order_seq_cst,
                                                     memory_order_relaxed));
+    return head == NULL;
 }
 
 /* Everything, oldest first, linked by `next`. */

@@ -376,6 +376,18 @@ int weft_runtime_start(const weft_config *config, weft_runtime **result)
     return 0;
 }
 
+/* ---- from outside ---- */
+
+struct weft__outside *weft__outside_enter(weft_runtime *runtime)
+{
+    static _Thread_local char here; /* its address tells threads apart */
+    uint32_t number = (uint32_t)((uintptr_t)&here >> 12) * 0x9E3779B1u >> 16;
+    struct weft__outside *outside = &runtime->outside[number % WEFT__OUTSIDES];
+
+    atomic_fetch_add_explicit(&outside->visitors, 1, memory_order_seq_cst);
+    return outside;
+}
+
 /* ---- counting ---- */
 
 static uint64_t sum_ended(weft_runtime *runtime)
@@ -391,8 +403,8 @@ static uint64_t sum_spawned(weft_runtime *runtime)
 {
     uint64_t sum = read_counter(&runtime->external_spawned);
 
-    for (uint32_t i = 0; i < runtime->worker_count; i++)
-        sum += read_counter(&runtime->workers[i].outside_spawned);
+    for (int i = 0; i < WEFT__OUTSIDES; i++)
+        sum += read_counter(&runtime->outside[i].spawned);
     for (struct weft__driver *driver = runtime->drivers; driver; driver = driver->next)
         sum += read_counter(&driver->counters.spawned);
     return sum;
@@ -442,10 +454,10 @@ void weft_runtime_stats(const weft_runtime *const_runtime, weft_stats *stats)
     stats->spare_threads = runtime->spare_threads;
     stats->takeovers = read_counter(&runtime->takeovers);
     pthread_mutex_unlock(&runtime->drivers_lock);
-    for (uint32_t i = 0; i < runtime->worker_count; i++) {
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
         stats->dispatched += read_counter(&runtime->workers[i].dispatches);
-        stats->spawned += read_counter(&runtime->workers[i].outside_spawned);
-    }
+    for (int i = 0; i < WEFT__OUTSIDES; i++)
+        stats->spawned += read_counter(&runtime->outside[i].spawned);
     stats->spawned += read_counter(&runtime->external_spawned);
     stats->ended += read_counter(&runtime->external_ended);
     stats->stacks = weft__stack_pool_live(runtime->stacks);
@@ -471,13 +483,23 @@ static void wake_if_parked(weft_task *task, void *unused)
         weft__ready(task);
 }
 
+static bool is_visited(const weft_runtime *runtime)
+{
+    uint32_t visitors = atomic_load_explicit(&runtime->visitors, memory_order_seq_cst);
+
+    for (int i = 0; i < WEFT__OUTSIDES && visitors == 0; i++)
+        visitors = atomic_load_explicit(&runtime->outside[i].visitors, memory_order_seq_cst);
+    return visitors > 0;
+}
+
 /* True: none is left. */
 static bool wait_for_tasks(weft_runtime *runtime, int64_t deadline)
 {
     int64_t pause = STOP_LOOK_NS;
 
-    /* Visitors first: with `stopping` set, nobody comes after the last one, and the count of tasks is final. */
-    while (atomic_load_explicit(&runtime->visitors, memory_order_seq_cst) > 0 || live_tasks(runtime) > 0) {
+    /* Visitors first: with `stopping` set, nobody comes after the last one to spawn, and the count of tasks is final.
+     * Then once more: who has made the last task run may not have left when it ended. */
+    while (is_visited(runtime) || live_tasks(runtime) > 0 || is_visited(runtime)) {
         struct timespec ts = {0, pause};
 
         if (weft__clock_now() >= deadline)

@@ -14,6 +14,16 @@
 #include "runtime/record.h"
 #include "runtime/worker.h"
 
+/* What threads outside need that hand over work; several of these, so that they keep out of each other's way. */
+struct weft__outside {
+    _Atomic uint32_t visitors;
+    weft__lock lock; /* of `records` */
+    _Atomic uint64_t spawned;
+    struct weft__records records;
+} __attribute__((aligned(64)));
+
+enum { WEFT__OUTSIDES = 8 };
+
 struct weft_runtime {
     /* Fixed after the start. */
     weft_config config;
@@ -38,8 +48,8 @@ struct weft_runtime {
     /* Stopping: first no more work is taken from outside, then the threads end. */
     _Atomic uint32_t stopping;
     _Atomic uint32_t halting;
-    _Atomic uint32_t
-        visitors; /* threads outside that are just handing over work: nothing is freed before they left */
+    _Atomic uint32_t visitors; /* who is outside and relies on the runtime: nothing is freed before they left */
+    struct weft__outside outside[WEFT__OUTSIDES];
     _Atomic uint64_t takeovers;
     _Atomic uint64_t external_spawned, external_ended; /* tasks made and ended outside the workers */
 };
@@ -68,8 +78,8 @@ static inline bool weft__is_elsewhere(const weft_runtime *runtime)
 }
 
 /*
- * A thread outside touches the runtime or its tasks: until it has left, stopping waits. Comes before `stopping` is
- * read: a stopper that has set that and then sees no visitor knows that nobody will still hand over work.
+ * Somebody outside relies on the runtime or its tasks: until the end of the visit, stopping waits. May end on another
+ * thread.
  */
 static inline void weft__visit(weft_runtime *runtime)
 {
@@ -78,8 +88,20 @@ static inline void weft__visit(weft_runtime *runtime)
 
 static inline void weft__end_visit(weft_runtime *runtime)
 {
-    /* release: pairs with the load in wait_for_tasks */
+    /* release: pairs with the load in is_visited */
     atomic_fetch_sub_explicit(&runtime->visitors, 1, memory_order_release);
+}
+
+/*
+ * The same for a moment, by the calling thread, which leaves where it entered. Comes before `stopping` is read: a
+ * stopper that has set that and then sees no visitor knows that nobody will still hand over work.
+ */
+struct weft__outside *weft__outside_enter(weft_runtime *runtime);
+
+static inline void weft__outside_leave(struct weft__outside *outside)
+{
+    /* release: pairs with the load in is_visited */
+    atomic_fetch_sub_explicit(&outside->visitors, 1, memory_order_release);
 }
 
 /* Ask one sleeping worker to look for work, unless one is looking. True: one was woken. Any thread. */

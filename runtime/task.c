@@ -70,32 +70,34 @@ void weft__task_free(struct weft__driver *driver, weft_task *task)
     free_record(driver, task);
 }
 
-static weft_task *outside_record(struct weft__worker *worker)
+static weft_task *outside_record(weft_runtime *runtime, struct weft__outside *outside)
 {
     weft_task *task;
 
-    weft__lock_enter(&worker->outside_lock);
-    task = weft__record_get(worker->runtime->depot, &worker->outside_records);
-    weft__lock_leave(&worker->outside_lock);
+    weft__lock_enter(&outside->lock);
+    task = weft__record_get(runtime->depot, &outside->records);
+    weft__lock_leave(&outside->lock);
     return task;
 }
 
 static void free_anywhere(weft_task *task)
 {
     struct weft__driver *driver = weft__driver();
-    struct weft__worker *worker;
+    weft_runtime *runtime = task->runtime;
+    struct weft__outside *outside;
 
-    if (driver && driver->runtime == task->runtime) {
+    if (driver && driver->runtime == runtime) {
         free_record(driver, task);
         return;
     }
     mark_free(task);
     if (task->flags | task->mask)
         clear_extras(task);
-    worker = &task->runtime->workers[0];
-    weft__lock_enter(&worker->outside_lock);
-    weft__record_put(worker->runtime->depot, &worker->outside_records, task);
-    weft__lock_leave(&worker->outside_lock);
+    outside = weft__outside_enter(runtime);
+    weft__lock_enter(&outside->lock);
+    weft__record_put(runtime->depot, &outside->records, task);
+    weft__lock_leave(&outside->lock);
+    weft__outside_leave(outside);
 }
 
 /* ---- spawning ---- */
@@ -460,62 +462,63 @@ void *weft__child_arg(const weft_task *child)
     return child->extra->child_arg;
 }
 
-/* Queue it, or free it again: then out of memory. */
-static bool queue_outside_record(struct weft__worker *worker, weft_task *task, const void *at)
+/* Inside weft__outside_enter. NULL: out of memory. */
+static weft_task *make_outside(weft_runtime *runtime, struct weft__outside *outside, weft_fn *fn, void *arg,
+                               uint32_t state, const void *at)
 {
+    weft_task *task = outside_record(runtime, outside);
+
+    if (!task)
+        return NULL;
+    init_record(task, fn, arg, state);
     if (weft__observed() && !weft__observe_spawn(task, at)) {
         free_anywhere(task);
-        return false;
+        return NULL;
     }
-    atomic_fetch_add_explicit(&worker->outside_spawned, 1, memory_order_release);
-    weft__queue_from_outside(task, worker);
-    return true;
+    atomic_fetch_add_explicit(&outside->spawned, 1, memory_order_release);
+    return task;
 }
 
-static weft_task *spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *arg, uint32_t state, const void *at)
+/* 0, -ESHUTDOWN or -ENOMEM. */
+static int spawn_from_outside(weft_runtime *runtime, weft_fn *fn, void *arg, uint32_t state, const void *at,
+                              weft_task **result)
 {
-    weft_task *task = NULL;
+    struct weft__outside *outside = weft__outside_enter(runtime);
+    int rc = -ESHUTDOWN;
 
-    weft__visit(runtime);
     if (!atomic_load_explicit(&runtime->stopping, memory_order_seq_cst)) {
-        struct weft__worker *worker = weft__pick_worker(runtime);
-
-        task = outside_record(worker);
-        if (task) {
-            init_record(task, fn, arg, state);
-            if (!queue_outside_record(worker, task, at))
-                task = NULL;
-        }
+        *result = make_outside(runtime, outside, fn, arg, state, at);
+        rc = *result ? 0 : -ENOMEM;
+        if (rc == 0)
+            weft__hand_over(*result, weft__pick_worker(runtime));
     }
-    weft__end_visit(runtime);
-    return task;
+    weft__outside_leave(outside);
+    return rc;
 }
 
 weft_task *weft_runtime_spawn(weft_runtime *runtime, weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = task_driver();
+    weft_task *task;
 
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_spawn(fn, arg);
-    if (weft__is_elsewhere(runtime))
+    if (weft__is_elsewhere(runtime) ||
+        spawn_from_outside(runtime, fn, arg, 0, __builtin_return_address(0), &task) < 0)
         return NULL;
-    return spawn_from_outside(runtime, fn, arg, 0, __builtin_return_address(0));
+    return task;
 }
 
 int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = task_driver();
-    int rc = 0;
+    weft_task *task;
 
     if (weft__is_elsewhere(runtime))
         return -ENOTRECOVERABLE;
     if (driver && driver->runtime == runtime && !atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
         return weft_go(fn, arg);
-    weft__visit(runtime);
-    if (!spawn_from_outside(runtime, fn, arg, WEFT__NO_HANDLE, __builtin_return_address(0)))
-        rc = atomic_load_explicit(&runtime->stopping, memory_order_seq_cst) ? -ESHUTDOWN : -ENOMEM;
-    weft__end_visit(runtime);
-    return rc;
+    return spawn_from_outside(runtime, fn, arg, WEFT__NO_HANDLE, __builtin_return_address(0), &task);
 }
 
 /* As weft_spawn_stackless, but its function is called at least once, even if it is cancelled before. */
@@ -531,12 +534,16 @@ weft_task *weft__spawn_stackless_always(weft_fn *fn, void *arg)
 weft_task *weft__task_new_external(weft_runtime *runtime, weft_fn *fn, void *arg)
 {
     struct weft__driver *driver = weft__driver();
+    struct weft__outside *outside;
     weft_task *task;
 
-    if (driver && driver->runtime == runtime)
+    if (driver && driver->runtime == runtime) {
         task = weft__record_get(runtime->depot, &driver->records);
-    else
-        task = outside_record(&runtime->workers[0]);
+    } else {
+        outside = weft__outside_enter(runtime);
+        task = outside_record(runtime, outside);
+        weft__outside_leave(outside);
+    }
     if (!task)
         return NULL;
     init_record(task, fn, arg, WEFT__POOL);

@@ -32,6 +32,7 @@ enum {
     /* How often in a row the task made ready last may overtake the queue: enough for a request and its reply
      * between two tasks, few enough that the queue waits microseconds. Tokio uses 3, Go a time slice. */
     NEXT_LIMIT = 16,
+    CLOCK_EACH = 16,
     SEIZE_SPINS = 400,   /* about 5 µs: the driver is inside for much less, or has lost its processor */
     CROWD_LEAST = 256,   /* with so many deadlines ahead, those close together are served by one wake-up: … */
     CROWD_NS_EACH = 100, /* … within so much for each of them, … */
@@ -136,18 +137,29 @@ void weft__notify(struct weft__worker *worker)
         weft__poller_wake(&worker->poller);
 }
 
-void weft__queue_from_outside(weft_task *task, struct weft__worker *worker)
+void weft__hand_over(weft_task *task, struct weft__worker *worker)
 {
     weft_runtime *runtime = worker->runtime;
+    bool first = weft__inbox_push(&worker->inbox, task);
 
-    /* Until it is pushed the task keeps the runtime alive; after that, being a visitor does. */
-    weft__visit(runtime);
-    weft__inbox_push(&worker->inbox, task);
-    weft__notify(worker);
-    /* It is busy with one task: let somebody else look into its inbox. */
-    if (weft__idle_any(&runtime->idle) && weft__is_stale(worker, weft__clock_now()))
+    /* seq_cst, as the push is: the full fence in fall_asleep comes between the store of SLEEPING and the look into the
+     * inbox, so either this sees SLEEPING or the worker sees the task. */
+    if (atomic_load_explicit(&worker->state, memory_order_seq_cst) == WEFT__SLEEPING)
+        weft__notify(worker);
+    /* It is busy with one task: let somebody else look into its inbox. (Into one that is not empty others have pushed:
+     * for each push a look at the clock would be too much, some records' addresses are chosen.) */
+    if ((first || (uintptr_t)task / sizeof *task % CLOCK_EACH == 0) && weft__idle_any(&runtime->idle) &&
+        weft__is_stale(worker, weft__clock_now()))
         weft__wake_searcher(runtime);
-    weft__end_visit(runtime);
+}
+
+void weft__queue_from_outside(weft_task *task, struct weft__worker *worker)
+{
+    /* Until it is pushed the task keeps the runtime alive; after that, being outside does. */
+    struct weft__outside *outside = weft__outside_enter(worker->runtime);
+
+    weft__hand_over(task, worker);
+    weft__outside_leave(outside);
 }
 
 struct weft__worker *weft__pick_worker(weft_runtime *runtime)

@@ -77,11 +77,6 @@ struct weft__worker {
 
     struct weft__timers timers __attribute__((aligned(64)));
     struct weft__poller poller;
-
-    /* Records for threads outside that spawn here. */
-    weft__lock outside_lock __attribute__((aligned(64)));
-    struct weft__records outside_records;
-    _Atomic uint64_t outside_spawned;
 };
 
 /* What the context that was switched to must do for the one that was left. */
@@ -234,6 +229,9 @@ void weft__make_next(struct weft__worker *worker, weft_task *task);
 
 /* The same from outside any worker of its runtime. */
 void weft__queue_from_outside(weft_task *task, struct weft__worker *worker);
+
+/* The same for who is inside weft__outside_enter. */
+void weft__hand_over(weft_task *task, struct weft__worker *worker);
 
 /* Wake the worker if it sleeps. Any thread; after the work was published. Executes a full fence. */
 void weft__notify(struct weft__worker *worker);
