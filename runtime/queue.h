@@ -5,23 +5,22 @@
  * that has seized it. So every operation here is plain code, an entry can be taken out of the middle (a task
  * that is awaited before it started), nothing is ever left behind in it, and it cannot overflow.
  *
- * First in, first out, with one exception: what a task spawns that runs for the first time comes before those that were
- * spawned earlier and have not started either. Children before uncles: a tree of a million tasks is walked depth first,
- * in some dozens of warm stacks, where strict order would start all of a level before any of the next, with a cold stack
- * each. Siblings keep their order. In detail:
+ * First in, first out, with one exception: what a task spawns in its first run starts before those that have been
+ * waiting for their start. Children before uncles: a tree of a million tasks is walked depth first, in some dozens of
+ * warm stacks, where strict order would start all of a level before any of the next, with a cold stack each. Siblings
+ * keep their order. In detail:
  *
- *     ready   has run before (woken, or passed on), or came from elsewhere: first in, first out
- *     young   spawned since the last batch was closed, in order
- *     fresh   batches of spawned tasks, the newest first, each in order
- *     again   passed on in their first run: they continue behind their siblings, not behind everybody (else a tree whose
- *             tasks begin by yielding would be walked by levels after all)
+ *     ready   has run before (woken, or passed on), or was spawned by one that has, or from elsewhere
+ *     young   spawned by the task that runs, which is new: it has not parked, and passed on once at most. (Nor is one
+ *             old that parked only until tasks ended which it awaits: it may go on to spawn more of the tree.)
+ *     fresh   batches of those, the newest first, each in order: a batch is what `young` held at a switch
+ *     again   from a batch, passed on in its first run: goes on behind its siblings, and behind what is ready by then,
+ *             but not behind everybody, else a tree whose tasks begin by yielding would be walked by levels after all
  *
- * `young` becomes a batch when all has had its turn that was ready before the first of it was spawned (`ahead`), or at
- * once if there are batches already. So tasks that are woken side by side, and spawn one each, have those run in order,
- * and a task that spawns and yields goes on after what it has spawned.
- *
- * Nobody starves (weft__queue_age, at each look around): while there is more than one batch, from time to time the next
- * of the oldest one moves to `ready`, and what is ready has its turn.
+ * Batches come before what is ready. That, and burying the older under the newer, has limits. At each look around
+ * (weft__queue_age) some of what is ready has its turn (`ahead`), and from time to time the next of the oldest batch,
+ * too. When there are so many in the batches that they are no tree's (an endless chain of tasks that spawn two),
+ * further ones go to `ready`, and for each one that is ready runs.
  *
  * The two counts may be read by anybody, as a hint.
  */
@@ -31,7 +30,10 @@
 #include "runtime/task.h"
 
 enum {
-    WEFT__AGE_LOOKS = 16,
+    /* More than a tree needs: its levels times the children of a task, anew for each that was the oldest once. */
+    WEFT__NEW_MOST = 16384,
+    WEFT__AGE_LOOKS = 32,
+    WEFT__AGE_PASS = 16,   /* of those that are ready, before the batches go on */
     WEFT__AGE_STEPS = 256, /* looked at to find where a batch begins */
 };
 
@@ -46,10 +48,9 @@ struct weft__queue {
     struct weft__list ready;
     _Atomic uint32_t ready_count;
     _Atomic uint32_t new_count; /* in the other three */
-    uint32_t ahead;             /* so many that are ready have their turn before those that are new */
-    bool closing;               /* `young` becomes a batch after that */
+    uint32_t ahead;             /* so many that are ready have their turn before the batches */
     bool started;               /* all of a batch have: `again` becomes one */
-    uint8_t looks;              /* since weft__queue_age did something */
+    uint8_t looks;              /* since the oldest one had its turn */
     struct weft__list again;
     weft_task *oldest; /* the next of the oldest batch; NULL: not known */
 };
@@ -59,8 +60,10 @@ struct weft__queue {
 enum {
     WEFT__HOME_QUEUED = 1, /* it is in the run queue of that worker */
     WEFT__HOME_LAST = 2,   /* the last of its batch */
-    WEFT__HOME_NEW = 4,    /* spawned, and not queued again since */
-    WEFT__HOME_BITS = 7
+    WEFT__HOME_NEW = 4,    /* see above */
+    WEFT__HOME_TREE = 8,   /* it is, or was popped, from young or a batch */
+    WEFT__HOME_AGAIN = 16, /* it has passed on once */
+    WEFT__HOME_BITS = 31
 };
 
 static inline uintptr_t weft__home(const weft_task *task)
@@ -80,10 +83,10 @@ static inline struct weft__worker *weft__home_worker(const weft_task *task)
     return (struct weft__worker *)(weft__home(task) & ~(uintptr_t)WEFT__HOME_BITS);
 }
 
-/* What a task's home is that was spawned here since the last batch. */
+/* What a task's home is that a new one has spawned here. */
 static inline uintptr_t weft__home_young(const struct weft__worker *worker)
 {
-    return (uintptr_t)worker | WEFT__HOME_QUEUED | WEFT__HOME_NEW;
+    return (uintptr_t)worker | WEFT__HOME_QUEUED | WEFT__HOME_NEW | WEFT__HOME_TREE;
 }
 
 static inline bool weft__is_queued_at(const weft_task *task, const struct weft__worker *worker)
@@ -91,13 +94,21 @@ static inline bool weft__is_queued_at(const weft_task *task, const struct weft__
     uintptr_t home = weft__home(task);
 
     return __builtin_expect(home == weft__home_young(worker), 1) ||
-           (home & ~(uintptr_t)(WEFT__HOME_LAST | WEFT__HOME_NEW)) == ((uintptr_t)worker | WEFT__HOME_QUEUED);
+           ((home & WEFT__HOME_QUEUED) && weft__home_worker(task) == worker);
 }
 
-/* Queued: not since it was spawned. Running: for the first time, and it has not parked. */
 static inline bool weft__is_new(const weft_task *task)
 {
     return weft__home(task) & WEFT__HOME_NEW;
+}
+
+/* The coroutine goes on as a task that it runs in place, and that may pass on, too. */
+static inline void weft__home_begin_in_place(weft_task *root)
+{
+    uintptr_t home = weft__home(root);
+
+    if (__builtin_expect(home & WEFT__HOME_AGAIN, 0))
+        weft__set_home(root, home & ~(uintptr_t)WEFT__HOME_AGAIN);
 }
 
 /* ---- lists ---- */
@@ -167,16 +178,41 @@ static inline bool weft__queue_is_empty(const struct weft__queue *queue)
 
 /* ---- putting in ---- */
 
-static inline void weft__queue_push(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
+static inline void weft__queue_push_ready(struct weft__queue *queue, weft_task *task, uintptr_t home)
 {
-    weft__set_home(task, (uintptr_t)owner | WEFT__HOME_QUEUED);
+    weft__set_home(task, home | WEFT__HOME_QUEUED);
     weft__list_append(&queue->ready, task);
     weft__queue_add_count(&queue->ready_count, 1);
 }
 
-/* A task that the one that runs has just spawned. */
-static inline void weft__queue_push_new(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
+/* A task that has run, or that comes from elsewhere. */
+static inline void weft__queue_push(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
 {
+    weft__queue_push_ready(queue, task, (uintptr_t)owner);
+}
+
+/* At most so many of those that are ready now have their turn before the batches. */
+static inline void weft__queue_let_pass(struct weft__queue *queue, uint32_t most)
+{
+    uint32_t count = atomic_load_explicit(&queue->ready_count, memory_order_relaxed);
+
+    queue->ahead = count < most ? count : most;
+}
+
+/* A task that the coroutine that runs has just spawned. */
+static inline void weft__queue_push_new(struct weft__queue *queue, weft_task *task, struct weft__worker *owner,
+                                        const weft_task *spawner)
+{
+    uint32_t count = atomic_load_explicit(&queue->new_count, memory_order_relaxed);
+
+    if (__builtin_expect(!weft__is_new(spawner) || count >= WEFT__NEW_MOST, 0)) {
+        weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW);
+        if (count >= WEFT__NEW_MOST) /* one more in, one more out */
+            queue->ahead++;
+        return;
+    }
+    if (count == 0)
+        queue->ahead = 0; /* of earlier ones */
     weft__set_home(task, weft__home_young(owner));
     weft__list_append(&queue->young, task);
     weft__queue_add_count(&queue->new_count, 1);
@@ -190,45 +226,36 @@ static inline void weft__queue_make_batch(struct weft__queue *queue, struct weft
     weft__list_put_before(&queue->fresh, tasks);
 }
 
-static inline void weft__queue_let_ready_ones_pass(struct weft__queue *queue)
-{
-    queue->ahead = atomic_load_explicit(&queue->ready_count, memory_order_relaxed);
-}
-
-/* Make batches of `again` and of `young` if it is time for that. */
+/* There has been a switch: make batches of `again`, if it is time for that, and of `young`. */
 static inline void weft__queue_close_batches(struct weft__queue *queue)
 {
     if (queue->started || !queue->fresh.head) {
         queue->started = false;
         if (queue->again.head) {
             weft__queue_make_batch(queue, &queue->again);
-            weft__queue_let_ready_ones_pass(queue);
+            weft__queue_let_pass(queue, UINT32_MAX);
         }
     }
-    if (!queue->young.head) {
-        queue->closing = false;
-        return;
-    }
-    if (!queue->closing && !queue->fresh.head)
-        weft__queue_let_ready_ones_pass(queue);
-    queue->closing = queue->ahead > 0 && queue->ready.head;
-    if (!queue->closing)
+    if (queue->young.head)
         weft__queue_make_batch(queue, &queue->young);
 }
 
 /* A task that runs lets others run. */
 static inline void weft__queue_pass_on(struct weft__queue *queue, weft_task *task, struct weft__worker *owner)
 {
-    if (__builtin_expect(weft__queue_has_new(queue), 0)) {
-        if (weft__is_new(task)) {
-            weft__set_home(task, (uintptr_t)owner | WEFT__HOME_QUEUED);
-            weft__list_append(&queue->again, task);
-            weft__queue_add_count(&queue->new_count, 1);
-            return;
-        }
-        weft__queue_close_batches(queue); /* before it stands in line itself */
+    uintptr_t home = weft__home(task);
+
+    if (__builtin_expect(!(home & WEFT__HOME_NEW) || (home & WEFT__HOME_AGAIN), 1)) {
+        weft__queue_push(queue, task, owner);
+    } else if ((home & WEFT__HOME_TREE) && weft__queue_has_new(queue) &&
+               atomic_load_explicit(&queue->new_count, memory_order_relaxed) < WEFT__NEW_MOST) {
+        weft__set_home(task,
+                       (uintptr_t)owner | WEFT__HOME_QUEUED | WEFT__HOME_NEW | WEFT__HOME_TREE | WEFT__HOME_AGAIN);
+        weft__list_append(&queue->again, task);
+        weft__queue_add_count(&queue->new_count, 1);
+    } else {
+        weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW | WEFT__HOME_AGAIN);
     }
-    weft__queue_push(queue, task, owner);
 }
 
 /* ---- taking out ---- */
@@ -245,10 +272,20 @@ static inline void weft__queue_remove_young(struct weft__queue *queue, weft_task
     weft__queue_add_count(&queue->new_count, -1);
 }
 
+static inline void weft__queue_remove_again(struct weft__queue *queue, weft_task *task)
+{
+    weft__list_remove(&queue->again, task);
+    weft__queue_add_count(&queue->new_count, -1);
+}
+
 static inline void weft__queue_remove_fresh(struct weft__queue *queue, weft_task *task)
 {
-    if ((weft__home(task) & WEFT__HOME_LAST) && task->prev)
-        weft__set_home(task->prev, weft__home(task->prev) | WEFT__HOME_LAST);
+    if (weft__home(task) & WEFT__HOME_LAST) {
+        if (task->prev)
+            weft__set_home(task->prev, weft__home(task->prev) | WEFT__HOME_LAST);
+        else
+            queue->started = true;
+    }
     if (task == queue->oldest)
         queue->oldest = task->next;
     weft__list_remove(&queue->fresh, task);
@@ -258,11 +295,14 @@ static inline void weft__queue_remove_fresh(struct weft__queue *queue, weft_task
 /* A task that has not started, to be run in place. */
 static inline void weft__queue_remove(struct weft__queue *queue, weft_task *task)
 {
+    uintptr_t home = weft__home(task);
+
     /* In which list it is makes a difference only for the first, the last, and the oldest one. */
-    if (__builtin_expect(!weft__is_new(task), 0))
+    if (__builtin_expect(!(home & WEFT__HOME_TREE), 0))
         weft__queue_remove_ready(queue, task);
     else if (__builtin_expect((!task->prev && queue->young.head != task) ||
-                                  (!task->next && queue->young.tail != task) || task == queue->oldest,
+                                  (!task->next && queue->young.tail != task) || task == queue->oldest ||
+                                  (home & WEFT__HOME_LAST),
                               0))
         weft__queue_remove_fresh(queue, task);
     else
@@ -282,7 +322,7 @@ static inline weft_task *weft__queue_pop_fresh(struct weft__queue *queue, struct
     } else {
         queue->fresh.tail = NULL;
     }
-    weft__set_home(task, (uintptr_t)by | (home & WEFT__HOME_NEW));
+    weft__set_home(task, (uintptr_t)by | (home & (WEFT__HOME_NEW | WEFT__HOME_TREE | WEFT__HOME_AGAIN)));
     weft__queue_add_count(&queue->new_count, -1);
     if (task == queue->oldest)
         queue->oldest = next;
@@ -308,7 +348,7 @@ static inline weft_task *weft__queue_pop_ready(struct weft__queue *queue, struct
     } else {
         queue->ready.tail = NULL;
     }
-    weft__set_home(task, (uintptr_t)by);
+    weft__set_home(task, (uintptr_t)by | (weft__home(task) & (WEFT__HOME_NEW | WEFT__HOME_AGAIN)));
     weft__queue_add_count(&queue->ready_count, -1);
     return task;
 }
@@ -338,19 +378,23 @@ static inline weft_task *weft__queue_find_oldest(const struct weft__queue *queue
 }
 
 /* To be called at each look around: nobody starves. */
-static inline void weft__queue_age(struct weft__queue *queue, struct weft__worker *owner)
+static inline void weft__queue_age(struct weft__queue *queue)
 {
     weft_task *oldest;
 
-    if (!queue->fresh.head || ++queue->looks < WEFT__AGE_LOOKS)
+    if (!weft__queue_has_new(queue) || queue->ahead > 0)
         return;
-    queue->looks = 0;
+    weft__queue_let_pass(queue, WEFT__AGE_PASS);
+    if (queue->looks < WEFT__AGE_LOOKS)
+        queue->looks++;
+    if (queue->looks < WEFT__AGE_LOOKS || !queue->fresh.head)
+        return;
     oldest = queue->oldest ? queue->oldest : weft__queue_find_oldest(queue);
     if (oldest == queue->fresh.head && !queue->young.head) /* there are no newer ones */
         return;
+    queue->looks = 0;
     weft__queue_remove_fresh(queue, oldest);
-    weft__queue_push(queue, oldest, owner);
-    weft__queue_let_ready_ones_pass(queue);
+    weft__queue_push_ready(queue, oldest, weft__home(oldest) & ~(uintptr_t)(WEFT__HOME_LAST | WEFT__HOME_TREE));
 }
 
 /*

@@ -185,23 +185,27 @@ static bool is_over(const struct theft *theft)
     return theft->taken == theft->want || theft->seen == SEEN_MOST;
 }
 
-/* What is ready, or was spawned by the task that runs: from the oldest on. */
-static void take_from_head(struct theft *theft, struct weft__list *list)
+/* As new with the thief as with the victim. */
+static void give(struct theft *theft, weft_task *task)
 {
-    struct weft__queue *queue = &theft->victim->queue;
+    uintptr_t bits = weft__home(task) & (WEFT__HOME_NEW | WEFT__HOME_AGAIN);
+
+    weft__queue_push_ready(&theft->thief->queue, task, (uintptr_t)theft->thief | bits);
+}
+
+/* What is ready, was spawned by the task that runs, or has passed on: from the oldest on. */
+static void take_from_head(struct theft *theft, struct weft__list *list,
+                           void remove(struct weft__queue *queue, weft_task *task))
+{
     weft_task *newer;
 
+    theft->seen = 0;
     for (weft_task *task = list->head; task && !is_over(theft); task = newer, theft->seen++) {
         newer = task->next;
         if (weft__is_pinned(task))
             continue;
-        if (list == &queue->ready) {
-            weft__queue_remove_ready(queue, task);
-            weft__queue_push(&theft->thief->queue, task, theft->thief);
-        } else {
-            weft__queue_remove_young(queue, task);
-            weft__queue_push_new(&theft->thief->queue, task, theft->thief);
-        }
+        remove(&theft->victim->queue, task);
+        give(theft, task);
         theft->taken++;
     }
 }
@@ -210,24 +214,21 @@ static void take_from_head(struct theft *theft, struct weft__list *list)
 static void take_from_batches(struct theft *theft)
 {
     struct weft__queue *queue = &theft->victim->queue;
-    struct weft__list taken = {NULL, NULL};
-    weft_task *task, *newer;
+    weft_task *task, *newer, *taken = NULL;
 
+    theft->seen = 0;
     for (task = queue->fresh.tail; task && !is_over(theft); task = newer, theft->seen++) {
         newer = task->prev;
         if (weft__is_pinned(task))
             continue;
         weft__queue_remove_fresh(queue, task);
-        task->next = taken.head;
-        taken.head = task;
+        task->next = taken;
+        taken = task;
         theft->taken++;
     }
-    for (task = taken.head; task; task = newer) {
+    for (task = taken; task; task = newer) {
         newer = task->next;
-        if (weft__is_new(task))
-            weft__queue_push_new(&theft->thief->queue, task, theft->thief);
-        else
-            weft__queue_push(&theft->thief->queue, task, theft->thief);
+        give(theft, task);
     }
 }
 
@@ -245,9 +246,10 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
     theft.want = (weft__queue_count(&victim->queue) + 1) / 2;
     if (theft.want > STEAL_MOST)
         theft.want = STEAL_MOST;
-    take_from_head(&theft, &victim->queue.ready);
+    take_from_head(&theft, &victim->queue.ready, weft__queue_remove_ready);
     take_from_batches(&theft);
-    take_from_head(&theft, &victim->queue.young);
+    take_from_head(&theft, &victim->queue.young, weft__queue_remove_young);
+    take_from_head(&theft, &victim->queue.again, weft__queue_remove_again);
     if (theft.taken == 0 && stale && victim->next && !weft__is_pinned(victim->next)) {
         weft__queue_push(&worker->queue, victim->next, worker);
         victim->next = NULL;

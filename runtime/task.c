@@ -116,7 +116,7 @@ static inline void queue_new(struct weft__driver *driver, weft_task *task)
 
     weft__count(&driver->counters.spawned, 1);
     if (__builtin_expect(worker != NULL, 1)) {
-        weft__queue_push_new(&worker->queue, task, worker);
+        weft__queue_push_new(&worker->queue, task, worker, driver->coroutine);
         weft__leave(driver);
     } else {
         weft__queue_from_outside(task, driver->worker);
@@ -596,7 +596,7 @@ static inline void wake_waiter(struct weft__worker *worker, weft_task *waiter)
     } else if (weft__state_ready(&waiter->state) == WEFT__READY_QUEUE) {
         if (weft__observed())
             weft__observe_ready(waiter);
-        weft__make_next(worker, waiter);
+        weft__make_awaiter_next(worker, waiter);
     }
 }
 
@@ -743,6 +743,7 @@ static inline __attribute__((always_inline)) bool claim(struct weft__driver *dri
     if (worker && weft__is_queued_at(task, worker) && !atomic_load_explicit(&task->root, memory_order_relaxed) &&
         has_room(root, task, driver->runtime)) {
         weft__queue_remove(&worker->queue, task);
+        weft__home_begin_in_place(root);
         atomic_store_explicit(&task->root, root, memory_order_relaxed);
         if (charge > 0)
             weft__charge(driver, worker, charge);

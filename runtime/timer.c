@@ -11,10 +11,11 @@ enum {
     NO_SLOT = UINT32_MAX,
     FIRST_CAPACITY = 64,
     HINT_STEP = 256,
-    SMALL_HEAP = 16,   /* as long as it has no more, all deadlines are put there */
-    TICK_SHIFT = 20,   /* a tick is 2^20 ns */
-    LEVEL_BITS = 6,    /* of a tick's number for each level */
-    MOVED_AT_ONCE = 64 /* so many with the lock held: peers may wait for it */
+    SMALL_HEAP = 16,    /* as long as it has no more, all deadlines are put there */
+    TICK_SHIFT = 20,    /* a tick is 2^20 ns */
+    LEVEL_BITS = 6,     /* of a tick's number for each level */
+    MOVED_AT_ONCE = 64, /* so many with the lock held: peers may wait for it */
+    PAUSES = 64
 };
 
 static const uint32_t IN_WHEEL = 1u << 31;
@@ -135,26 +136,19 @@ static void put_into_bucket(struct weft__timers *timers, uint32_t index, unsigne
         timers->far = slot->when;
 }
 
-/* Where a deadline belongs, as the cursor stands. */
-static void put(struct weft__timers *timers, uint32_t index)
-{
-    uint64_t tick = tick_of(timers->slots[index].when);
-    unsigned level;
-
-    if (timers->count < SMALL_HEAP || tick < timers->cursor ||
-        (level = level_of(timers, tick)) >= WEFT__WHEEL_LEVELS)
-        push(timers, index);
-    else
-        put_into_bucket(timers, index, level, bucket_of(tick, level));
-}
-
-/* In each level all buckets in use come after the cursor's, and all of them before those of the next level. */
+/* In each level all buckets in use come after the cursor's, or are that: the level's first is its earliest. (A lower
+ * level may be later than a higher one whose bucket the cursor has just reached.) */
 static int64_t earliest_of_wheel(const struct weft__timers *timers)
 {
+    int64_t earliest = INT64_MAX;
+
     for (unsigned level = 0; level < WEFT__WHEEL_LEVELS; level++)
-        if (timers->occupied[level])
-            return timers->buckets[level][__builtin_ctzll(timers->occupied[level])].least;
-    return INT64_MAX;
+        if (timers->occupied[level]) {
+            int64_t least = timers->buckets[level][__builtin_ctzll(timers->occupied[level])].least;
+
+            earliest = least < earliest ? least : earliest;
+        }
+    return earliest;
 }
 
 static void remove_from_wheel(struct weft__timers *timers, const struct weft__timer_slot *slot)
@@ -173,6 +167,19 @@ static void remove_from_wheel(struct weft__timers *timers, const struct weft__ti
     timers->far_count--;
     if (slot->when == timers->far || !(timers->occupied[level] & UINT64_C(1) << number))
         timers->far = earliest_of_wheel(timers);
+}
+
+/* Where a deadline belongs, as the cursor stands. */
+static void put(struct weft__timers *timers, uint32_t index)
+{
+    uint64_t tick = tick_of(timers->slots[index].when);
+    unsigned level;
+
+    if (timers->count < SMALL_HEAP || tick < timers->cursor ||
+        (level = level_of(timers, tick)) >= WEFT__WHEEL_LEVELS)
+        push(timers, index);
+    else
+        put_into_bucket(timers, index, level, bucket_of(tick, level));
 }
 
 /* The bucket that must be emptied before the cursor may go on, from the highest level down; or NULL. */
@@ -225,6 +232,18 @@ static bool turn(struct weft__timers *timers, int64_t now)
             put(timers, index);
     }
     return true;
+}
+
+/* While nothing passes the wheel stands still. Before it has fallen so far behind that what is near seems far: */
+static void catch_up(struct weft__timers *timers, int64_t when)
+{
+    uint64_t tick = tick_of(when);
+
+    if (timers->count < SMALL_HEAP || tick < timers->cursor ||
+        (timers->far_count > 0 && level_of(timers, tick) < WEFT__WHEEL_LEVELS))
+        return;
+    while (!turn(timers, weft__clock_now()))
+        ;
 }
 
 /* ---- both ---- */
@@ -282,6 +301,7 @@ int weft__timer_set(struct weft__timers *timers, struct weft__timer *timer, int6
     slot->task = task;
     slot->when = when;
     *timer = (struct weft__timer){timers, index, slot->generation};
+    catch_up(timers, when);
     put(timers, index);
     rc = when < weft__timers_earliest(timers);
     publish_earliest(timers);
@@ -321,8 +341,10 @@ unsigned weft__timers_expire(struct weft__timers *timers, int64_t now, weft_task
     unsigned n = 0;
 
     weft__lock_enter(&timers->lock);
-    while (timers->far <= now && !turn(timers, now)) {
+    while (!turn(timers, now)) {
         weft__lock_leave(&timers->lock);
+        for (int i = 0; i < PAUSES; i++) /* let others have it */
+            weft__pause();
         weft__lock_enter(&timers->lock);
     }
     while (n < max && timers->count && timers->heap[0].when <= now)

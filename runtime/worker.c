@@ -179,14 +179,24 @@ struct weft__worker *weft__pick_worker(weft_runtime *runtime)
 
 /* ---- the run queue, inside ---- */
 
-void weft__make_next(struct weft__worker *worker, weft_task *task)
+static void make_next(struct weft__worker *worker, weft_task *task, uintptr_t bits)
 {
     weft_task *displaced = worker->next;
 
-    weft__set_home(task, (uintptr_t)worker);
+    weft__set_home(task, (uintptr_t)worker | bits);
     worker->next = task;
     if (displaced)
         weft__queue_push(&worker->queue, displaced, worker);
+}
+
+void weft__make_next(struct weft__worker *worker, weft_task *task)
+{
+    make_next(worker, task, 0);
+}
+
+void weft__make_awaiter_next(struct weft__worker *worker, weft_task *task)
+{
+    make_next(worker, task, weft__home(task) & (WEFT__HOME_NEW | WEFT__HOME_TREE | WEFT__HOME_AGAIN));
 }
 
 static weft_task *pop(struct weft__worker *worker)
@@ -721,6 +731,7 @@ static struct weft__worker *step(struct weft__driver *driver, struct weft__worke
     driver->step = NULL;
     weft__pass_search_on(driver, worker);
     driver->stepper.current = task;
+    weft__set_home(&driver->stepper, weft__home(task)); /* as new as that */
     adopt(driver, worker, &driver->stepper);
     atomic_store_explicit(&driver->running, task, memory_order_relaxed);
     leave_and_finish(driver);

@@ -227,6 +227,9 @@ void weft__run_eagerly(struct weft__driver *driver, weft_task *task);
 /* Queue a task that its caller owns (weft__state_ready said so), inside. */
 void weft__make_next(struct weft__worker *worker, weft_task *task);
 
+/* The same for one that has waited for the end of a task: it is as new as it was (queue.h). */
+void weft__make_awaiter_next(struct weft__worker *worker, weft_task *task);
+
 /* The same from outside any worker of its runtime. */
 void weft__queue_from_outside(weft_task *task, struct weft__worker *worker);
 

@@ -148,12 +148,11 @@ static intptr_t spawns_three_generations(void *arg)
     return 0;
 }
 
-/* The spawner, which has yielded, was ready before the last two were spawned. */
 static void what_a_new_task_spawns_starts_before_those_that_wait_for_their_start(void **state)
 {
     (void)state;
     assert_int_equal(run_on(1, spawns_three_generations, NULL), 0);
-    assert_string_equal(trace, "a12b12c.12");
+    assert_string_equal(trace, "a12b12c12.");
 }
 
 static intptr_t spawns_when_woken(void *arg)
@@ -218,7 +217,7 @@ static void what_one_task_spawns_starts_in_that_order(void **state)
 
 /* ---- a tree needs few stacks ---- */
 
-static atomic_int alive, most_alive, leaves;
+static atomic_int alive, most_alive, leaf_count;
 
 static void one_more(void)
 {
@@ -253,7 +252,7 @@ static intptr_t tree(void *arg)
     if (depth > 0)
         sum = wait_for_children(depth);
     else
-        atomic_fetch_add(&leaves, 1);
+        atomic_fetch_add(&leaf_count, 1);
     atomic_fetch_sub(&alive, 1);
     return sum;
 }
@@ -265,16 +264,176 @@ static void a_tree_is_walked_in_few_stacks(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         atomic_store(&most_alive, 0);
-        atomic_store(&leaves, 0);
+        atomic_store(&leaf_count, 0);
         assert_int_equal(run_on(counts[i], tree, (void *)4), 10000);
-        assert_int_equal(atomic_load(&leaves), 10000);
+        assert_int_equal(atomic_load(&leaf_count), 10000);
         assert_int_equal(atomic_load(&alive), 0);
         if (FEWER(10) == 10) /* the slower the tasks, the more often the oldest one is preferred */
             assert_true(atomic_load(&most_alive) < 4000); /* of 11 111 */
     }
 }
 
+/* ---- few are alive ---- */
+
+static int64_t work_until;
+static atomic_int made;
+
+static void one_less(void)
+{
+    atomic_fetch_sub(&alive, 1);
+}
+
+static intptr_t yields_once(void *arg)
+{
+    (void)arg;
+    must_be(weft_yield(), 0);
+    one_less();
+    return 0;
+}
+
+static intptr_t spawns_again_and_again(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 500; i++) {
+        one_more();
+        must_be(weft_go(yields_once, NULL), 0);
+        for (int64_t until = weft_now() + WEFT_US(50); weft_now() < until;)
+            ;
+        must_be(weft_yield(), 0);
+    }
+    return 0;
+}
+
+static intptr_t has_twenty_old_ones(void *arg)
+{
+    weft_task *tasks[20];
+
+    (void)arg;
+    for (int i = 0; i < 20; i++)
+        must((tasks[i] = weft_spawn(spawns_again_and_again, NULL)) != NULL);
+    for (int i = 0; i < 20; i++)
+        must_be(weft_await(tasks[i]), 0);
+    return 0;
+}
+
+/* Ten thousand in all: what old tasks spawn is not buried under what they spawn later. */
+static void what_old_tasks_spawn_ends_before_there_is_much_more(void **state)
+{
+    (void)state;
+    atomic_store(&alive, 0);
+    atomic_store(&most_alive, 0);
+    assert_int_equal(run_on(1, has_twenty_old_ones, NULL), 0);
+    assert_true(atomic_load(&most_alive) <= 100);
+}
+
+static intptr_t leaves(void *arg)
+{
+    (void)arg;
+    one_less();
+    return 0;
+}
+
+/* An endless recursion that leaves something behind at each level: a task that yields, or one that waits to start. */
+static intptr_t digs(void *arg)
+{
+    if (weft_now() >= work_until)
+        return 0;
+    atomic_fetch_add(&made, 1);
+    one_more();
+    must_be(weft_go(digs, arg), 0);
+    if (arg) {
+        must_be(weft_go(leaves, NULL), 0);
+    } else {
+        must_be(weft_yield(), 0);
+        one_less();
+    }
+    return 0;
+}
+
+static intptr_t digs_for_a_while(void *arg)
+{
+    work_until = weft_now() + WEFT_MS(100);
+    must_be(weft_go(digs, arg), 0);
+    while (weft_now() < work_until)
+        must_be(weft_sleep(WEFT_MS(1)), 0);
+    return 0;
+}
+
+static void an_endless_recursion_leaves_a_limited_number_behind(void **state)
+{
+    (void)state;
+    for (intptr_t way = 0; way < 2; way++) {
+        atomic_store(&alive, 0);
+        atomic_store(&most_alive, 0);
+        atomic_store(&made, 0);
+        assert_int_equal(run_on(1, digs_for_a_while, (void *)way), 0);
+        assert_int_equal(atomic_load(&alive), 0);
+        assert_true(atomic_load(&most_alive) < 20000);
+        assert_true(atomic_load(&made) > 40000 || FEWER(10) != 10);
+    }
+}
+
 /* ---- nobody starves ---- */
+
+static weft_event both_begun;
+static weft_task *sibling, *yielder;
+static atomic_int fillers_run;
+
+static intptr_t fills(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&fillers_run, 1);
+    return 0;
+}
+
+/* How many others ran until it went on. */
+static intptr_t begins_and_yields(void *arg)
+{
+    (void)arg;
+    weft_event_set(&both_begun);
+    must_be(weft_yield(), 0);
+    return atomic_load(&fillers_run);
+}
+
+/* The last of the batch is run in place, so it is not picked; the one that has yielded goes on all the same. */
+static intptr_t awaits_the_last_of_a_batch(void *arg)
+{
+    must((yielder = weft_spawn(begins_and_yields, NULL)) != NULL);
+    must((sibling = weft_spawn(fills, NULL)) != NULL);
+    must_be(weft_event_wait(&both_begun), 0);
+    if (arg)
+        must_be(weft_await(sibling), 0);
+    must(weft_await(yielder) < 100);
+    if (!arg)
+        must_be(weft_await(sibling), 0);
+    return 0;
+}
+
+static intptr_t has_a_backlog(void *arg)
+{
+    weft_task *task;
+
+    both_begun = (weft_event)WEFT_EVENT_INIT;
+    atomic_store(&fillers_run, 0);
+    must((task = weft_spawn(awaits_the_last_of_a_batch, arg)) != NULL);
+    for (int i = 0; i < 900; i++)
+        must_be(weft_go(fills, NULL), 0);
+    must_be(weft_sleep(1), 0);
+    must_be(weft_await(task), 0);
+    return 0;
+}
+
+static intptr_t has_a_new_backlog(void *arg)
+{
+    return weft_await(weft_spawn_with(&(weft_spawn_options){.stack_size = 1 << 20}, has_a_backlog, arg));
+}
+
+static void who_yielded_goes_on_although_the_last_sibling_ran_in_place(void **state)
+{
+    (void)state;
+    for (intptr_t way = 0; way < 2; way++)
+        assert_int_equal(run_on(1, has_a_new_backlog, (void *)way), 0);
+}
 
 static atomic_int over;
 
@@ -342,6 +501,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_woken_tasks_spawn_starts_in_the_order_of_their_waking),
         cmocka_unit_test(what_one_task_spawns_starts_in_that_order),
         cmocka_unit_test(a_tree_is_walked_in_few_stacks),
+        cmocka_unit_test(what_old_tasks_spawn_ends_before_there_is_much_more),
+        cmocka_unit_test(an_endless_recursion_leaves_a_limited_number_behind),
+        cmocka_unit_test(who_yielded_goes_on_although_the_last_sibling_ran_in_place),
         cmocka_unit_test(the_oldest_starts_although_there_are_always_newer_ones),
         cmocka_unit_test(who_yields_has_his_turn_although_there_are_always_new_ones),
     };

@@ -221,6 +221,55 @@ static void what_is_set_after_a_long_pause_fires_in_time(void **state)
     end();
 }
 
+/* The cursor stands where a bucket of a higher level begins that has not been spread yet. */
+static void a_deadline_at_the_turn_of_a_level_is_not_overlooked(void **state)
+{
+    enum { TICK = 1 << 20, FILLERS = 16 };
+
+    (void)state;
+    for (unsigned level = 1; level < WEFT__WHEEL_LEVELS; level++) {
+        int64_t block = (int64_t)TICK << (6 * level), turn;
+
+        begin_anew();
+        turn = (now / block + 2) * block;
+        for (unsigned i = 0; i < FILLERS; i++)
+            set(i, now + WEFT_SEC(1000000));
+        set(100, turn + 5);
+        now = turn - TICK / 2;
+        look();
+        set(101, turn + 10 * TICK);
+        set(102, now + block / 2);
+        cancel(102);
+        none_is_missed();
+        while (deadlines[101].when) {
+            now = weft__timers_earliest(&timers);
+            look();
+            none_is_missed();
+        }
+        for (unsigned i = 0; i < FILLERS; i++)
+            cancel(i);
+        end();
+    }
+}
+
+/* Not by what is near seeming far, for ever. */
+static void the_wheel_is_used_again_after_a_long_pause(void **state)
+{
+    int64_t start;
+
+    (void)state;
+    begin_anew();
+    start = now;
+    timers.cursor -= UINT64_C(1) << 25; /* it has stood still for ten hours */
+    for (unsigned i = 0; i < DEADLINES; i++)
+        set(i, now + WEFT_SEC(1) + i * WEFT_MS(1));
+    assert_true(timers.count < 100);
+    none_is_missed();
+    now = start + WEFT_SEC(100);
+    look();
+    end();
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +279,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(many_at_the_same_moment_all_fire),
         cmocka_unit_test(a_long_pause_loses_nothing),
         cmocka_unit_test(what_is_set_after_a_long_pause_fires_in_time),
+        cmocka_unit_test(a_deadline_at_the_turn_of_a_level_is_not_overlooked),
+        cmocka_unit_test(the_wheel_is_used_again_after_a_long_pause),
     };
 
     return run_all(tests, argc, argv);

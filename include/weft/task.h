@@ -38,9 +38,10 @@ enum {
 
 /*
  * Spawn fn(arg) as a task; it runs concurrently, no earlier than the caller's next suspension point on a
- * runtime with one worker. What one task spawns starts in that order; what a new task spawns starts before those
- * that wait for their start since earlier (children before uncles). Returns a handle, or NULL if memory ran out or the caller is not inside a task.
- * `arg` must live as long as the task needs it. Task; not a suspension point.
+ * runtime with one worker. What one task spawns starts in that order; what a task spawns before it first parks
+ * starts before those that have been waiting for their start (children before uncles). Returns a handle, or NULL if
+ * memory ran out or the caller is not inside a task. `arg` must live as long as the task needs it. Task; not a
+ * suspension point.
  */
 WEFT_API weft_task *weft_spawn(weft_fn *fn, void *arg) WEFT_NODISCARD;
 
@@ -100,9 +101,8 @@ WEFT_API weft_task *weft_self(void);
 WEFT_API const char *weft_task_name(const weft_task *task);
 
 /*
- * Let the other runnable tasks of this worker run first; in a task's first run, those that were spawned with it and by
- * it. Returns 0, -ECANCELED or -ETIMEDOUT, -EPERM outside
- * a task. Task; suspension point.
+ * Let the other runnable tasks of this worker run first; the first time that a new task does so, those that were
+ * spawned with it and by it. Returns 0, -ECANCELED or -ETIMEDOUT, -EPERM outside a task. Task; suspension point.
  */
 WEFT_API int weft_yield(void);
 
