@@ -543,6 +543,7 @@ int main(int argc, char **argv)
     if (!options.json && !options.list)
         print_heading();
     int failures = run_table(scheduling_workloads, &options);
+    failures += run_table(regime_workloads, &options);
     failures += run_table(memory_workloads, &options);
     failures += run_table(connection_workloads, &options);
     failures += run_table(communication_workloads, &options);

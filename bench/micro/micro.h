@@ -54,6 +54,7 @@ struct workload {
 };
 
 extern const struct workload scheduling_workloads[];
+extern const struct workload regime_workloads[];
 extern const struct workload memory_workloads[];
 extern const struct workload connection_workloads[];
 extern const struct workload communication_workloads[];
