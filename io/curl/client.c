@@ -46,9 +46,8 @@ struct transfer {
     CURL *easy;
     struct transfer *next, *prev;
     bool listed;
-    bool
-        leaving; /* it is in libcurl, and is to be taken out because of `error` (0: its performer was interrupted) */
-    bool ended;  /* with `error` and `code` */
+    bool leaving; /* libcurl has it and is to give it up because of `error`; 0: its performer was interrupted */
+    bool ended;   /* with `error` and `code` */
     int error;
     CURLcode code;
     weft_promise over;
