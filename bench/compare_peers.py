@@ -210,7 +210,7 @@ class Everybody:
         lock = machine.read(os.path.join(here, "peers", "tokio", "Cargo.lock"))
         crates = dict(re.findall(r'name = "(tokio|hyper|mimalloc)"\nversion = "([^"]+)"', lock))
         script = os.path.join(here, "peers", "asyncio", "peer.py")
-        found = [
+        return [
             ("Tokio", "%s, hyper %s, mimalloc %s, %s" % (
                 crates.get("tokio"), crates.get("hyper"), crates.get("mimalloc"),
                 machine.first_line("rustc", "--version"))),
@@ -223,7 +223,6 @@ class Everybody:
             ("uvloop", machine.first_line(python, script, "--uvloop", "--version")),
             ("C++ compiler", machine.first_line("c++", "--version")),
         ]
-        return [(name, text) for name, text in found if not text.startswith("Traceback")]
 
 
 def defined(header, macro):

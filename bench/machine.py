@@ -13,13 +13,14 @@ def read(path):
 
 
 def first_line(*command):
-    """The first line that a command prints, or "" if there is no such command."""
+    """The first line that a command prints, or "" if there is no such command or it says that it cannot."""
     try:
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     lines = result.stdout.decode(errors="replace").splitlines()
-    return lines[0].strip() if lines and "fatal:" not in lines[0] else ""
+    failed = lines and ("fatal:" in lines[0] or lines[0].startswith("Traceback"))
+    return lines[0].strip() if lines and not failed else ""
 
 
 def cpu_model():

@@ -5,6 +5,8 @@
 #include "hostile.h"
 #include "needs.h"
 
+#include "runtime/annotate.h"
+
 #include <sys/syscall.h>
 
 /* ---- EINTR ---- */
@@ -317,7 +319,7 @@ static intptr_t close_under_all(void *arg)
 static void who_waits_for_a_descriptor_that_is_closed_is_told(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_THREAD__)
+#ifdef WEFT__TSAN
     /* close(2) beside a read(2) of the same number is a race to it, which is what this is about: nothing orders the two
      * where the reader has tried on another worker and does not wait yet. */
     assert_int_equal(run_on(1, close_under_all, (void *)1), 1);
