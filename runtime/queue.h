@@ -17,10 +17,10 @@
  *     again   from a batch, passed on in its first run: goes on behind its siblings, and behind what is ready by then,
  *             but not behind everybody, else a tree whose tasks begin by yielding would be walked by levels after all
  *
- * Batches come before what is ready. That, and burying the older under the newer, has limits. At each look around
- * (weft__queue_age) some of what is ready has its turn (`ahead`), and from time to time the next of the oldest batch,
- * too. When there are so many in the batches that they are no tree's (an endless chain of tasks that spawn two),
- * further ones go to `ready`, and for each one that is ready runs.
+ * Batches come before what is ready. That, and burying the older under the newer, has limits. They take turns at the
+ * looks around (weft__queue_age): some of what is ready (`ahead`), then the batches for as long; and from time to time
+ * the next of the oldest batch becomes ready. When there are so many in the batches that they are no tree's (an endless
+ * chain of tasks that spawn two), further ones go to `ready`, and for each one that is ready runs.
  *
  * The two counts may be read by anybody, as a hint.
  */
@@ -35,6 +35,7 @@ enum {
     WEFT__AGE_LOOKS = 32,
     WEFT__AGE_PASS = 16,   /* of those that are ready, before the batches go on */
     WEFT__AGE_STEPS = 256, /* looked at to find where a batch begins */
+    WEFT__AGE_TURN_NS = 2000 * 1000,
 };
 
 struct weft__list {
@@ -48,11 +49,12 @@ struct weft__queue {
     struct weft__list ready;
     _Atomic uint32_t ready_count;
     _Atomic uint32_t new_count; /* in the other three */
-    uint32_t ahead;             /* so many that are ready have their turn before the batches */
-    bool started;               /* all of a batch have: `again` becomes one */
-    uint8_t looks;              /* since the oldest one had its turn */
+    int32_t ahead; /* so many that are ready have their turn before the batches; -1: they have just had it */
+    bool started;  /* all of a batch have: `again` becomes one */
+    uint8_t looks; /* since the oldest one had its turn */
     struct weft__list again;
-    weft_task *oldest; /* the next of the oldest batch; NULL: not known */
+    weft_task *oldest;          /* the next of the oldest batch; NULL: not known */
+    int64_t passed_at, pass_at; /* when those that are ready came before the batches last, and may next */
 };
 
 /* ---- what `home` says ---- */
@@ -61,7 +63,7 @@ enum {
     WEFT__HOME_QUEUED = 1, /* it is in the run queue of that worker */
     WEFT__HOME_LAST = 2,   /* the last of its batch */
     WEFT__HOME_NEW = 4,    /* see above */
-    WEFT__HOME_TREE = 8,   /* it is, or was popped, from young or a batch */
+    WEFT__HOME_TREE = 8,   /* it is in young or a batch, or was popped from there */
     WEFT__HOME_AGAIN = 16, /* it has passed on once */
     WEFT__HOME_BITS = 31
 };
@@ -196,7 +198,15 @@ static inline void weft__queue_let_pass(struct weft__queue *queue, uint32_t most
 {
     uint32_t count = atomic_load_explicit(&queue->ready_count, memory_order_relaxed);
 
-    queue->ahead = count < most ? count : most;
+    queue->ahead = (int32_t)(count < most ? count : most);
+}
+
+/* There is no more room for one from the batches, so it is ready now: one more in, one more out. */
+static inline void weft__queue_push_beside(struct weft__queue *queue, weft_task *task, uintptr_t home)
+{
+    weft__queue_push_ready(queue, task, home);
+    if (queue->ahead <= 0)
+        queue->ahead = 1;
 }
 
 /* A task that the coroutine that runs has just spawned. */
@@ -206,9 +216,10 @@ static inline void weft__queue_push_new(struct weft__queue *queue, weft_task *ta
     uint32_t count = atomic_load_explicit(&queue->new_count, memory_order_relaxed);
 
     if (__builtin_expect(!weft__is_new(spawner) || count >= WEFT__NEW_MOST, 0)) {
-        weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW);
-        if (count >= WEFT__NEW_MOST) /* one more in, one more out */
-            queue->ahead++;
+        if (weft__is_new(spawner) && (weft__home(spawner) & WEFT__HOME_TREE))
+            weft__queue_push_beside(queue, task, (uintptr_t)owner | WEFT__HOME_NEW);
+        else
+            weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW);
         return;
     }
     if (count == 0)
@@ -233,7 +244,7 @@ static inline void weft__queue_close_batches(struct weft__queue *queue)
         queue->started = false;
         if (queue->again.head) {
             weft__queue_make_batch(queue, &queue->again);
-            weft__queue_let_pass(queue, UINT32_MAX);
+            weft__queue_let_pass(queue, INT32_MAX);
         }
     }
     if (queue->young.head)
@@ -247,14 +258,15 @@ static inline void weft__queue_pass_on(struct weft__queue *queue, weft_task *tas
 
     if (__builtin_expect(!(home & WEFT__HOME_NEW) || (home & WEFT__HOME_AGAIN), 1)) {
         weft__queue_push(queue, task, owner);
-    } else if ((home & WEFT__HOME_TREE) && weft__queue_has_new(queue) &&
-               atomic_load_explicit(&queue->new_count, memory_order_relaxed) < WEFT__NEW_MOST) {
+    } else if (!(home & WEFT__HOME_TREE) || !weft__queue_has_new(queue)) {
+        weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW | WEFT__HOME_AGAIN);
+    } else if (atomic_load_explicit(&queue->new_count, memory_order_relaxed) >= WEFT__NEW_MOST) {
+        weft__queue_push_beside(queue, task, (uintptr_t)owner | WEFT__HOME_NEW | WEFT__HOME_AGAIN);
+    } else {
         weft__set_home(task,
                        (uintptr_t)owner | WEFT__HOME_QUEUED | WEFT__HOME_NEW | WEFT__HOME_TREE | WEFT__HOME_AGAIN);
         weft__list_append(&queue->again, task);
         weft__queue_add_count(&queue->new_count, 1);
-    } else {
-        weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW | WEFT__HOME_AGAIN);
     }
 }
 
@@ -358,12 +370,13 @@ static inline weft_task *weft__queue_pop(struct weft__queue *queue, struct weft_
 {
     if (__builtin_expect(weft__queue_has_new(queue), 0)) {
         weft__queue_close_batches(queue);
-        if (queue->fresh.head && (queue->ahead == 0 || !queue->ready.head)) {
-            queue->ahead = 0;
+        if (queue->fresh.head && (queue->ahead <= 0 || !queue->ready.head)) {
+            if (queue->ahead > 0)
+                queue->ahead = -1;
             return weft__queue_pop_fresh(queue, by);
         }
-        if (queue->ahead > 0)
-            queue->ahead--;
+        if (queue->ahead > 0 && --queue->ahead == 0)
+            queue->ahead = -1;
     }
     return weft__queue_pop_ready(queue, by);
 }
@@ -377,14 +390,28 @@ static inline weft_task *weft__queue_find_oldest(const struct weft__queue *queue
     return task;
 }
 
+/* Some that are ready have their turn, then the batches for as long: to be told by who looks at the clock. */
+static inline void weft__queue_take_turns(struct weft__queue *queue, int64_t now)
+{
+    if (queue->ahead < 0) {
+        int64_t took = now - queue->passed_at;
+
+        queue->ahead = 0;
+        queue->pass_at = now + (took < WEFT__AGE_TURN_NS ? took : WEFT__AGE_TURN_NS);
+    } else if (queue->ahead == 0 && now >= queue->pass_at) {
+        queue->passed_at = now;
+        weft__queue_let_pass(queue, WEFT__AGE_PASS);
+    }
+}
+
 /* To be called at each look around: nobody starves. */
-static inline void weft__queue_age(struct weft__queue *queue)
+static inline void weft__queue_age(struct weft__queue *queue, int64_t now)
 {
     weft_task *oldest;
 
-    if (!weft__queue_has_new(queue) || queue->ahead > 0)
+    if (!weft__queue_has_new(queue))
         return;
-    weft__queue_let_pass(queue, WEFT__AGE_PASS);
+    weft__queue_take_turns(queue, now);
     if (queue->looks < WEFT__AGE_LOOKS)
         queue->looks++;
     if (queue->looks < WEFT__AGE_LOOKS || !queue->fresh.head)
