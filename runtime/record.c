@@ -15,6 +15,12 @@
 #define SLAB_SIZE ((size_t)512 << 10)
 #define SLAB_RECORDS (SLAB_SIZE / sizeof(weft_task))
 
+/* From the seventeenth slab on, four at a time in a huge page if the kernel has one to give: a fault for each page of
+ * 4 KiB is most of what a new record costs. */
+#define HUGE_SIZE ((size_t)2 << 20)
+#define HUGE_SLABS (HUGE_SIZE / SLAB_SIZE)
+#define HUGE_FROM 16
+
 struct slab {
     struct slab *next;
     weft_task *records;
@@ -25,6 +31,7 @@ struct weft__depot {
     pthread_mutex_t lock;
     weft_task *magazines; /* first record of each; chained by prev */
     struct slab *slabs;   /* newest first; only that one has records left to carve */
+    uint32_t slab_count;
     weft_runtime *runtime;
 };
 
@@ -44,13 +51,18 @@ static struct {
     struct slab *free;
 } retired = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void retire(struct slab *slab)
+static void keep(struct slab *slab)
 {
-    madvise(slab->records, SLAB_SIZE, MADV_DONTNEED);
     pthread_mutex_lock(&retired.lock);
     slab->next = retired.free;
     retired.free = slab;
     pthread_mutex_unlock(&retired.lock);
+}
+
+static void retire(struct slab *slab)
+{
+    madvise(slab->records, SLAB_SIZE, MADV_DONTNEED);
+    keep(slab);
 }
 
 static struct slab *take_retired(void)
@@ -81,31 +93,72 @@ void weft__depot_free(struct weft__depot *depot)
     free(depot);
 }
 
-static struct slab *map_slab(void)
+static void *map(size_t size)
 {
-    struct slab *slab = malloc(sizeof *slab);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (!slab)
-        return NULL;
-    slab->records = mmap(NULL, SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (slab->records == MAP_FAILED) {
-        free(slab);
-        return NULL;
-    }
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static struct slab *new_slab(void *memory)
+{
+    struct slab *slab = memory ? malloc(sizeof *slab) : NULL;
+
+    if (slab)
+        slab->records = memory;
+    else if (memory)
+        munmap(memory, SLAB_SIZE);
     return slab;
+}
+
+/* Memory for some slabs, which may become a huge page. */
+static char *map_huge(void)
+{
+    char *memory = map(2 * HUGE_SIZE);
+    size_t before;
+
+    if (!memory)
+        return NULL;
+    before = -(uintptr_t)memory % HUGE_SIZE;
+    if (before)
+        munmap(memory, before);
+    munmap(memory + before + HUGE_SIZE, HUGE_SIZE - before);
+    madvise(memory + before, HUGE_SIZE, MADV_HUGEPAGE); /* or the kernel has none: as well */
+    return memory + before;
+}
+
+/* The first one is returned, the others wait for those who need the next. */
+static struct slab *map_slabs(void)
+{
+    char *memory = map_huge();
+    struct slab *first;
+
+    if (!memory)
+        return NULL;
+    first = new_slab(memory);
+    for (size_t i = HUGE_SLABS; i-- > 1;) {
+        struct slab *other = new_slab(memory + i * SLAB_SIZE);
+
+        if (other)
+            keep(other);
+    }
+    return first;
 }
 
 static bool add_slab(struct weft__depot *depot)
 {
     struct slab *slab = take_retired();
 
+    if (!slab && depot->slab_count >= HUGE_FROM)
+        slab = map_slabs();
     if (!slab)
-        slab = map_slab();
+        slab = new_slab(map(SLAB_SIZE));
     if (!slab)
         return false;
     slab->carved = 0;
     slab->next = depot->slabs;
     depot->slabs = slab;
+    depot->slab_count++;
     return true;
 }
 
