@@ -216,6 +216,14 @@ static intptr_t call_handler(struct client *client)
     return rc;
 }
 
+/* One linger from now to two: connections wait for the same moments, so one wake-up sees to all that are over. */
+static int64_t linger_until(int64_t linger)
+{
+    int64_t least = weft__clock_after(linger);
+
+    return least > INT64_MAX - linger ? INT64_MAX : least - least % linger + linger;
+}
+
 /* The peer goes on before the stack is given back. */
 static bool lingers(const struct client *client)
 {
@@ -228,7 +236,7 @@ static bool lingers(const struct client *client)
         return false;
     /* relaxed: only a count */
     if (atomic_fetch_add_explicit(&server->lingering, 1, memory_order_relaxed) < LINGERING_MOST)
-        goes_on = weft__fd_readable(client->public.fd, weft__clock_after(linger)) == 0;
+        goes_on = weft__fd_readable(client->public.fd, linger_until(linger)) == 0;
     atomic_fetch_sub_explicit(&server->lingering, 1, memory_order_relaxed);
     return goes_on;
 }

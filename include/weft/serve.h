@@ -58,8 +58,8 @@ enum {
 typedef struct weft_serve_options {
     uint32_t flags;       /* WEFT_SERVE_* */
     uint32_t clients_max; /* connections at a time; more wait to be accepted. 0: no limit */
-    /* ns for which a connection that is to be called again keeps its stack, in case its peer goes on at once.
-     * 0: 10 ms; negative: not at all. At most 128 connections of a server do so at a time. */
+    /* ns for which a connection that is to be called again keeps its stack, in case its peer goes on at once; it may
+     * be twice as long. 0: 10 ms; negative: not at all. At most 128 connections of a server do so at a time. */
     int64_t linger;
     int64_t idle_timeout; /* ns after which a connection that waits to be called again is closed; 0: never */
     int64_t call_timeout; /* ns for one call of the handler: a deadline, as by weft_timeout_begin; 0: none */
