@@ -2,10 +2,10 @@
  * The monitor thread (monitor.h).
  *
  * It ticks about every millisecond while some worker runs without a pause, more slowly the more often it finds all of
- * them asleep, and stops ticking when they have slept all the time: each tick costs as much as serving a request does.
- * Then `wanted` goes to 0 and it sleeps without a time-out. A worker that begins to run
- * looks at `wanted`, after a full fence, and the monitor looks at the workers once more after it set it to 0, also
- * after a full fence: one of the two sees the other.
+ * them asleep, most slowly if none has been found stuck for a while, and stops ticking when they have slept all the
+ * time: each tick costs as much as serving three requests does. Then `wanted` goes to 0 and it sleeps without a
+ * time-out. A worker that begins to run looks at `wanted`, after a full fence, and the monitor looks at the workers
+ * once more after it set it to 0, also after a full fence: one of the two sees the other.
  */
 #include "runtime/monitor.h"
 
@@ -25,7 +25,9 @@
 
 enum {
     TICK_NS = 1000 * 1000, /* a backlog behind a long task waits at most so long for another worker */
-    SLOWEST_TICK_NS = 8 * TICK_NS,
+    SLOW_TICK_NS = 8 * TICK_NS,
+    CALM_TICK_NS = 32 * TICK_NS, /* if no worker was suspected for CALM_S */
+    CALM_S = 10,
     STARVED = 20,                  /* take-over times after which it makes no difference why a worker is stuck */
     IDLE_TICKS = 3,                /* nobody ran between so many ticks: stop ticking */
     SELDOM_NS = 20 * TICK_NS,      /* woken after so long: stop again as soon as all sleep */
@@ -226,6 +228,7 @@ static bool check_section(weft_runtime *runtime, struct weft__watch *watch, stru
     }
     if (!(section & 1))
         return false;
+    runtime->monitor.suspected_at = now;
     if (now - watch->section_since < ATTENTIVE_TICK_NS / 2)
         return true;
     /* Computing, or without a processor: not blocked, or not yet. Nothing to do: an ordinary tick will see. */
@@ -255,6 +258,7 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
         watch_anew(watch, now);
         return;
     }
+    runtime->monitor.suspected_at = now;
     if (watch->processor_time < 0)
         watch->processor_time = processor_time(weft__driver_of(worker));
     stuck = now - watch->since;
@@ -346,6 +350,15 @@ static void rest(weft_runtime *runtime)
     atomic_store_explicit(wanted, 1, memory_order_relaxed);
 }
 
+/* Ticks get longer as long as all are found asleep. */
+static int64_t longer(const weft_runtime *runtime, int64_t length)
+{
+    int64_t calm = weft__clock_now() - runtime->monitor.suspected_at;
+    int64_t most = calm < CALM_S * WEFT_SEC(1) ? SLOW_TICK_NS : CALM_TICK_NS;
+
+    return length * 2 < most ? length * 2 : most;
+}
+
 static bool is_halting(const weft_runtime *runtime)
 {
     return atomic_load_explicit(&runtime->halting, memory_order_acquire);
@@ -408,7 +421,7 @@ static void *monitor_main(void *arg)
         if (activity == BUSY)
             length = first_tick(runtime);
         else if (activity != LIGHT)
-            length = length * 2 < SLOWEST_TICK_NS ? length * 2 : SLOWEST_TICK_NS;
+            length = longer(runtime, length);
         /* One that runs may be about to be stuck. */
         sleep_until_tick(runtime, weft__clock_after(activity == LIGHT ? first_tick(runtime) : length));
     }
@@ -436,6 +449,7 @@ int weft__monitor_start(weft_runtime *runtime)
     monitor->watches = calloc(runtime->worker_count, sizeof *monitor->watches);
     if (!monitor->watches)
         return -ENOMEM;
+    monitor->suspected_at = weft__clock_now(); /* nothing is known yet */
     for (uint32_t i = 0; i < runtime->worker_count; i++)
         watch_anew(&monitor->watches[i], weft__clock_now());
     atomic_store_explicit(&monitor->wanted, 1, memory_order_relaxed);

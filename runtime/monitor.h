@@ -22,6 +22,7 @@ struct weft__monitor {
     pthread_t thread;
     struct weft__watch *watches; /* one a worker; the monitor's own */
     unsigned without_section;    /* ticks in a row without one; the monitor's own */
+    int64_t suspected_at;        /* when a worker was last found where it was a tick before; the monitor's own */
 };
 
 /* 0 or -errno. */
