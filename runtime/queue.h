@@ -365,6 +365,13 @@ static inline weft_task *weft__queue_pop_ready(struct weft__queue *queue, struct
     return task;
 }
 
+/* The next one may be stackless, too, and what it keeps cold. */
+static inline void weft__queue_prefetch_arg(const struct weft__queue *queue)
+{
+    if (queue->ready.head)
+        __builtin_prefetch(queue->ready.head->arg);
+}
+
 /* The next one to run; `by` is the worker that will run or queue it. */
 static inline weft_task *weft__queue_pop(struct weft__queue *queue, struct weft__worker *by)
 {

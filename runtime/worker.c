@@ -729,6 +729,7 @@ static struct weft__worker *step(struct weft__driver *driver, struct weft__worke
     intptr_t result;
 
     driver->step = NULL;
+    weft__queue_prefetch_arg(&worker->queue);
     weft__pass_search_on(driver, worker);
     driver->stepper.current = task;
     weft__set_home(&driver->stepper, weft__home(task)); /* as new as that */
