@@ -27,7 +27,7 @@ enum {
     TICK_NS = 1000 * 1000, /* a backlog behind a long task waits at most so long for another worker */
     SLOW_TICK_NS = 8 * TICK_NS,
     CALM_TICK_NS = 32 * TICK_NS, /* if no worker was suspected for CALM_S */
-    CALM_S = 10,
+    CALM_S = 3,
     STARVED = 20,                  /* take-over times after which it makes no difference why a worker is stuck */
     IDLE_TICKS = 3,                /* nobody ran between so many ticks: stop ticking */
     SELDOM_NS = 20 * TICK_NS,      /* woken after so long: stop again as soon as all sleep */
