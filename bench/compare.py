@@ -102,8 +102,11 @@ class Comparison:
             return servers.wrk(os.path.join(HERE, "wrk.lua"), int(connections), seconds, int(pipeline or 1))
         if workload == "E4":
             seconds = max(seconds, 2)
-        connections = {"E3": 1000, "E4": 64}.get(workload) or int(workload[3:])
-        return servers.echo_client(os.path.join(self.options.build, "bench", "bench_echo_client"), connections, seconds)
+        if workload == "E5":  # what a server does when it has had little to do for a while
+            seconds *= 3
+        connections = {"E3": 1000, "E4": 64, "E5": 64}.get(workload) or int(workload[3:])
+        return servers.echo_client(os.path.join(self.options.build, "bench", "bench_echo_client"), connections, seconds,
+                                   servers.LOW_RATE if workload == "E5" else 0)
 
     def idle_connections(self, server):
         """Resident memory for each connection that has echoed once, after one that is not counted."""

@@ -2,12 +2,14 @@
 
 A goal is (against, one, more): `one` holds for one worker, `more` for several. `against` names whose value the factor
 is of: a peer, "best" (of all peers), "M:N" (of the runtimes that run many tasks on some threads), "anyone" (bare programs
-too, and with one worker), "limit" (an absolute value), another of weft's own metrics ("own KEY"), or weft itself with
-"one worker". Bare programs are limits, and no peers, but where they are named.
+too, and with one worker), "limit" (an absolute value), "bare alone" (the bare program with one thread), another of
+weft's own metrics ("own KEY"), or weft itself with "one worker". Bare programs are limits, and no peers, but where they
+are named.
 """
 
 TASK_RUNTIMES = ("tokio", "tokio-mt", "go", "boost")
 BARE = "bare"
+TASK_A_CONNECTION = ("weft", "weft-stackless")
 
 GOALS = {
     "A1": [("limit", 8, 8), ("best", 1, 1)], "A2": [("best", 0.7, 0.5)],
@@ -35,7 +37,7 @@ GOALS = {
     "E2.256.cpu": [(BARE, 1.08, 1.08), ("tokio", 1, 1), ("nginx", 1, 1)],
     "E2.64.rate": [("tokio", 1, 1), ("nginx", 1, 1)], "E2.256.rate": [("tokio", 1, 1), ("nginx", 1, 1)],
     "E3.rate": [(BARE, 1, 1)], "E3.p999": [(BARE, 1, 1), ("go", 1, 1), ("tokio", 1, 1)],
-    "E4.p99": [("limit", None, 5)],
+    "E4.p99": [("limit", None, 5)], "E5.cpu": [("bare alone", 1.1, 1.1)],
 }
 
 
@@ -51,11 +53,17 @@ def best_of(values, key):
     return name, values[name]
 
 
-def weft_value(values, key):
-    """The better of weft's forms: (name, value), or None. Of servers, one form has to reach all goals."""
-    if key.startswith("E"):
-        return ("weft", values["weft"]) if "weft" in values else None
-    return best_of({name: value for name, value in values.items() if name.startswith("weft")}, key)
+def weft_value(key, workers, all_values):
+    """The better of weft's forms: (name, value), or None. Of servers, the one task a connection, with a stack or
+    without, that takes less CPU: one form has to reach all goals."""
+    values = all_values.get((key, workers), {})
+    forms = {name: value for name, value in values.items() if name.startswith("weft")}
+    if not key.startswith("E"):
+        return best_of(forms, key)
+    cpu = key.rpartition(".")[0] + ".cpu"
+    taken = all_values.get((cpu, workers), {})
+    form = best_of({name: taken[name] for name in TASK_A_CONNECTION if name in taken}, cpu)
+    return (form[0], values[form[0]]) if form and form[0] in values else None
 
 
 def ratio(value, other, key):
@@ -70,7 +78,7 @@ def judge(key, workers, values, all_values):
 
     values: medians by peer at this count of workers; all_values: {(key, workers): medians by peer}.
     """
-    own = weft_value(values, key)
+    own = weft_value(key, workers, all_values)
     if own is None:
         return []
     peers = {name: value for name, value in values.items() if not name.startswith("weft") and name != BARE}
@@ -106,11 +114,13 @@ def other_value(against, key, workers, peers, values, all_values):
                 everybody[name] = value
         return best_of(everybody, key) or ("nobody", None)
     if against.startswith("own "):
-        other = weft_value(all_values.get((against[4:], workers), {}), key)
+        other = weft_value(against[4:], workers, all_values)
         return (against[4:], other[1] if other else None)
     if against == "one worker":
-        alone = weft_value(all_values.get((key, 1), {}), key)
+        alone = weft_value(key, 1, all_values)
         return ("weft", alone[1] if alone else None)
+    if against == "bare alone":
+        return BARE, all_values.get((key, 1), {}).get(BARE)
     if against == "tokio" and workers == 1:  # the better of its two runtimes
         both = {name: peers[name] for name in ("tokio", "tokio-mt") if name in peers}
         return best_of(both, key) or ("tokio", None)

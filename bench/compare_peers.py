@@ -34,6 +34,7 @@ WORKLOADS = {
     "E2.64p16": ("HTTP, 64 connections, 16 pipelined", 4, 2),
     "E3": ("echo, 1000 connections, tasks that compute", 4, 2),
     "E4": ("echo, 64 connections, one worker stuck half of the time", 4, 3),
+    "E5": ("echo, 64 connections, 6000 messages a second", 10, 4),
 }
 
 # The count of workers is a part of these.
@@ -45,7 +46,7 @@ MEMORY_MIB = {("boost", "A8"): 9000, ("boost", "A9"): 14000, ("boost", "B1"): 16
 TASKS = {"A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A12", "A13", "C1", "C2", "C3", "C4", "C6", "D1",
          "D1.few", "D3"}
 POOL = {"D4", "D5", "D6"}
-ECHO = {"E1.1", "E1.64", "E1.1000", "E1.10000", "E3", "E4", "B4"}
+ECHO = {"E1.1", "E1.64", "E1.1000", "E1.10000", "E3", "E4", "E5", "B4"}
 HTTP = {"E2.64", "E2.256", "E2.64p16"}
 
 LINE = re.compile(r"^(\S+) workers=(\d+) value=(\S+) unit=(\S+) rss_kb=(\d+) cpu_s=(\S+) ctxsw=(-?\d+)$")
@@ -162,8 +163,8 @@ class Everybody:
         tokio, go, uv = in_bin("peer-tokio"), in_bin("peer-go"), in_bin("peer-libuv")
         every = [
             WeftPeer("weft", "weft", stackful, of_weft({})),
-            WeftPeer("weft-stackless", "weft, without stacks", {"A8.yield", "A8.chan", "B2", "B2s", "D1"},
-                     of_weft(MICRO_STACKLESS)),
+            WeftPeer("weft-stackless", "weft, without stacks",
+                     {"A8.yield", "A8.chan", "B2", "B2s", "D1"} | (ECHO - {"B4"}), of_weft(MICRO_STACKLESS)),
             WeftPeer("weft-again", "weft, call again", {"B4", "E1.64", "E1.1000"}, None),
             Peer("tokio", "Tokio", tokio_tasks | ECHO | HTTP, plain(tokio),
                  echo=[tokio, "echo"], http=[tokio, "http"]),
@@ -194,8 +195,9 @@ class Everybody:
             if workload in HTTP:
                 program = os.path.join(self.build, "examples", "httpd")
                 return servers.WeftServer(program, ["--quiet", "--keepalive-timeout", "600"], workers, log)
-            arguments = ["--stalls"] * stalls + ["--stuck"] * stuck + ["--call-again"] * (peer.name == "weft-again")
-            return servers.WeftServer(os.path.join(self.build, "bench", "bench_echo_server"), arguments, workers, log)
+            form = {"weft-again": ["--call-again"], "weft-stackless": ["--stackless"]}.get(peer.name, [])
+            return servers.WeftServer(os.path.join(self.build, "bench", "bench_echo_server"),
+                                      ["--stalls"] * stalls + ["--stuck"] * stuck + form, workers, log)
         if peer.name == "bare":
             program = "bench_epoll_server" if workload in HTTP else "bench_epoll_echo"
             return servers.EpollServer(os.path.join(self.build, "bench", program), ["--stalls"] * stalls, workers, log)

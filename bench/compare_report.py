@@ -21,7 +21,7 @@ GOAL_COLUMNS = [
     ("unit", "", "%s"), ("goal", "goal", "%s"), ("against", "against", "%s"), ("other", "its value", "%.4g"),
     ("ratio", "ratio", "%.2f"), ("verdict", "met", "%s"),
 ]
-COLORS = {"weft": "#084594", "weft-stackless": "#4292c6", "weft-again": "#4292c6", "tokio": "#d94801",
+COLORS = {"weft": "#084594", "weft-stackless": "#4292c6", "weft-again": "#9ecae1", "tokio": "#d94801",
           "tokio-mt": "#fd8d3c", "go": "#238b45", "boost": "#6a51a3", "tbb": "#cb181d", "libuv": "#8c6d31",
           "asyncio": "#e7ba52", "uvloop": "#bd9e39", "nginx": "#74c476", "bare": "#636363"}
 KEYS_A_PLOT = 5
@@ -54,7 +54,7 @@ def medians_of(groups):
 def table_rows(groups, medians, titles):
     lines = []
     for (key, workers), peers in groups.items():
-        own = compare_goals.weft_value(medians[(key, workers)], key)
+        own = compare_goals.weft_value(key, workers, medians)
         for peer in sorted(peers, key=list(titles).index):
             rows = peers[peer]
             values = [row["value"] for row in rows]
@@ -72,7 +72,7 @@ def table_rows(groups, medians, titles):
 def goal_rows(groups, medians):
     lines = []
     for (key, workers), peers in groups.items():
-        own = compare_goals.weft_value(medians[(key, workers)], key)
+        own = compare_goals.weft_value(key, workers, medians)
         if own is None:
             continue
         unit = next(iter(peers.values()))[0]["unit"]
@@ -92,7 +92,7 @@ def plots_of_letter(directory, letter, workers, medians, titles):
     ratios = {}
     for key, count in medians:
         values = medians[(key, count)]
-        own = compare_goals.weft_value(values, key)
+        own = compare_goals.weft_value(key, count, medians)
         if count == workers and key[0] == letter and own and len(values) > 1:
             ratios[key] = {peer: compare_goals.ratio(value, own[1], key) for peer, value in values.items()}
     keys, names = list(ratios), []

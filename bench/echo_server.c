@@ -32,6 +32,7 @@ struct server {
     bool stalls;
     bool stuck;
     bool call_again;
+    bool stackless;
     int64_t lifetime;
     int listener;
     int signals;
@@ -62,6 +63,40 @@ static intptr_t echo(void *arg)
     return 0;
 }
 
+/* The same without a stack: what it keeps between its turns is this. */
+struct connection {
+    weft_frame frame;
+    struct server *server;
+    int fd;
+    ssize_t n, rc;
+    size_t sent;
+    uint64_t bytes;
+    char buffer[BUFFER_SIZE];
+};
+
+static intptr_t echo_stackless(void *arg)
+{
+    struct connection *c = arg;
+    WEFT_BEGIN(c);
+    for (;;) {
+        WEFT_AWAIT(c, c->n, weft_async_read(c->fd, c->buffer, sizeof(c->buffer)));
+        if (c->n <= 0)
+            break;
+        for (c->sent = 0; c->sent < (size_t)c->n; c->sent += (size_t)c->rc) {
+            WEFT_AWAIT(c, c->rc, weft_async_write(c->fd, c->buffer + c->sent, (size_t)c->n - c->sent));
+            if (c->rc < 0)
+                goto end;
+        }
+        c->bytes += (uint64_t)c->n;
+    }
+end:
+    /* relaxed: read after the runtime has stopped */
+    atomic_fetch_add_explicit(&c->server->bytes, c->bytes, memory_order_relaxed);
+    weft_close(c->fd);
+    free(c);
+    WEFT_DONE(0);
+}
+
 /* Called again whenever there is something to read. */
 static intptr_t echo_once(weft_client *client)
 {
@@ -75,11 +110,31 @@ static intptr_t echo_once(weft_client *client)
     return n < 0 ? n : WEFT_CALL_AGAIN;
 }
 
+static int spawn_stackless(struct server *server, int fd)
+{
+    struct connection *connection = malloc(sizeof(*connection));
+    if (connection == NULL)
+        return -ENOMEM;
+    connection->frame = (weft_frame){0};
+    connection->server = server;
+    connection->fd = fd;
+    connection->bytes = 0;
+    int error = weft_go_stackless(echo_stackless, connection);
+    if (error != 0)
+        free(connection);
+    return error;
+}
+
 static void spawn_echo(struct server *server, int fd)
 {
     static const int on = 1;
-    struct arrival *arrival = malloc(sizeof(*arrival));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (server->stackless) {
+        if (spawn_stackless(server, fd) != 0)
+            weft_close(fd);
+        return;
+    }
+    struct arrival *arrival = malloc(sizeof(*arrival));
     if (arrival != NULL) {
         *arrival = (struct arrival){.server = server, .fd = fd};
         if (weft_go(echo, arrival) == 0)
@@ -158,11 +213,11 @@ static intptr_t serve(void *arg)
 static void usage(const char *program)
 {
     printf("usage: %s [--host ADDRESS] [--port N] [--size BYTES] [--seconds S] [--stalls] [--stuck]\n"
-           "       [--call-again]\n"
+           "       [--call-again | --stackless]\n"
            "Echo server on weft; --size (64) is what counts as one request; WEFT_WORKERS sets the workers.\n"
            "With --stalls as many tasks as there are workers also compute, each for 1 ms ten times a second;\n"
            "with --stuck a task blocks its worker for 500 ms, once a second. With --call-again a connection has a\n"
-           "task only while there is something to read.\n"
+           "task only while there is something to read; with --stackless it has one that needs no stack.\n"
            "Port 0 (the default) picks a free one. Ends after --seconds (60; 0: only by SIGTERM or SIGINT) and\n"
            "prints what it used as a line of JSON.\n",
            program);
@@ -178,6 +233,7 @@ static void parse_options(struct server *server, int argc, char **argv)
         {"stalls", no_argument, NULL, 'c'},
         {"stuck", no_argument, NULL, 'k'},
         {"call-again", no_argument, NULL, 'a'},
+        {"stackless", no_argument, NULL, 'l'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -195,6 +251,8 @@ static void parse_options(struct server *server, int argc, char **argv)
             server->stuck = true;
         else if (which == 'a')
             server->call_again = true;
+        else if (which == 'l')
+            server->stackless = true;
         else if (which == 's')
             server->lifetime = atof(optarg) > 0 ? (int64_t)(atof(optarg) * 1e9) : WEFT_FOREVER;
         else {

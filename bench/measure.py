@@ -19,7 +19,6 @@ import servers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECTIONS = ("http", "echo", "stalls", "low", "scaling", "micro")
-LOW_RATE = 6000  # messages a second: about 5 % of what the echo servers reach
 QUICK_S = 110  # with --quick nothing goes on after this; what remains of two minutes is for the plots
 OUT_OF_TIME = "out of time"
 
@@ -127,7 +126,7 @@ class Plan:
         return self.echo_steps("stalls", self.echo_servers("stalls", ["--stalls"]), 1000)
 
     def low(self):
-        return self.echo_steps("low", self.echo_servers("low", []), 64, LOW_RATE)
+        return self.echo_steps("low", self.echo_servers("low", []), 64, servers.LOW_RATE)
 
     def load_steps(self, section, every, connections, pipeline, make_generator):
         """A B C A B C: whatever else the machine does meets all of them."""

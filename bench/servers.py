@@ -10,6 +10,7 @@ import subprocess
 import time
 
 START_S = 10
+LOW_RATE = 6000  # messages a second: about 5 % of what the echo servers reach
 LIFE_S = 7200  # a server whose measurement was killed ends by itself after this
 
 _libc = ctypes.CDLL(None)
