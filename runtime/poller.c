@@ -35,6 +35,7 @@ enum {
 };
 
 #define WAKEUP_DATA UINT64_MAX
+#define AHEAD 2 /* events */
 
 /* One for the process: a descriptor's number means the same in all runtimes. Chunks are never freed. */
 static _Atomic(struct weft__fd *) fd_chunks[FD_CHUNKS];
@@ -121,12 +122,23 @@ static uint32_t bits_of(uint32_t events)
     return bits;
 }
 
+/* Relaxed: with the lock, or for a hint. */
+static inline struct weft__wait *first_of(const struct weft__fd *entry)
+{
+    return atomic_load_explicit(&entry->first, memory_order_relaxed);
+}
+
+static inline void set_first(struct weft__fd *entry, struct weft__wait *wait)
+{
+    atomic_store_explicit(&entry->first, wait, memory_order_relaxed);
+}
+
 static void unlink_wait(struct weft__fd *entry, struct weft__wait *wait)
 {
     if (wait->prev)
         wait->prev->next = wait->next;
     else
-        entry->first = wait->next;
+        set_first(entry, wait->next);
     if (wait->next)
         wait->next->prev = wait->prev;
     else
@@ -140,7 +152,7 @@ static void link_wait(struct weft__fd *entry, struct weft__wait *wait)
     if (entry->last)
         entry->last->next = wait;
     else
-        entry->first = wait;
+        set_first(entry, wait);
     entry->last = wait;
 }
 
@@ -148,7 +160,7 @@ static void link_wait(struct weft__fd *entry, struct weft__wait *wait)
 static unsigned settle(struct weft__fd *entry, uint32_t bits, enum weft__outcome outcome, weft_task **tasks,
                        unsigned max)
 {
-    struct weft__wait *wait = entry->first;
+    struct weft__wait *wait = first_of(entry);
     unsigned n = 0;
 
     while (wait && n < max) {
@@ -208,6 +220,19 @@ static void handle_event(const struct epoll_event *event, void (*ready)(weft_tas
     } while (n == READY_BATCH);
 }
 
+/* Where there are many descriptors, what belongs to the next events is cold: its entry, then who waits for it. */
+static void look_ahead(const struct epoll_event *events, int i, int n)
+{
+    if (i + 2 * AHEAD < n)
+        __builtin_prefetch(weft__fd_entry((int)(uint32_t)events[i + 2 * AHEAD].data.u64));
+    if (i + AHEAD < n) {
+        const struct weft__fd *entry = weft__fd_entry((int)(uint32_t)events[i + AHEAD].data.u64);
+
+        if (entry)
+            __builtin_prefetch(first_of(entry)); /* may be gone by then: nothing is read there */
+    }
+}
+
 int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, struct weft__event_buffer *buffer,
                       void (*ready)(weft_task *task, void *arg), void *arg)
 {
@@ -216,6 +241,7 @@ int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, s
 
     /* EINTR: as if nothing had come; the caller looks again anyway. */
     for (int i = 0; i < n; i++) {
+        look_ahead(buffer->events, i, n);
         if (buffer->events[i].data.u64 == WAKEUP_DATA) {
             /* An edge is seen once: its owner, who may be about to sleep, would miss it. */
             if (!is_own)
@@ -305,7 +331,7 @@ void weft__fd_opened(int fd, uint32_t flags)
     weft__lock_enter(&entry->lock);
     reset(entry, flags);
     weft__lock_leave(&entry->lock);
-    if (entry->first)
+    if (first_of(entry))
         settle_all(entry, WEFT__CLOSED); /* the number was closed behind our back */
 }
 
@@ -594,7 +620,7 @@ static bool unregister(struct weft__fd *entry, const struct weft__worker *worker
         entry->owner = NULL;
         entry->foreign_waits = 0;
         set_flags(entry, weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED);
-        waits = entry->first != NULL;
+        waits = first_of(entry) != NULL;
     }
     weft__lock_leave(&entry->lock);
     return waits;
@@ -620,10 +646,11 @@ void weft__fd_forget_all(void)
             struct weft__fd *entry = &chunk[i];
 
             /* What was never used is left alone: it shares its page with the parent. */
-            if (!weft__fd_flags(entry) && !entry->first &&
+            if (!weft__fd_flags(entry) && !first_of(entry) &&
                 !atomic_load_explicit(&entry->lock, memory_order_relaxed))
                 continue;
-            entry->first = entry->last = NULL;
+            set_first(entry, NULL);
+            entry->last = NULL;
             reset(entry, 0);
             weft__lock_leave(&entry->lock);
         }

@@ -72,7 +72,8 @@ struct weft__fd {
     _Atomic uint32_t generation;
     _Atomic uint32_t ready; /* WEFT__FD_IN… and the tick; meaningless unless registered */
     _Atomic uint32_t flags; /* written under the lock */
-    struct weft__wait *first, *last;
+    _Atomic(struct weft__wait *) first; /* under the lock, but for a look ahead (poller.c) */
+    struct weft__wait *last;
     struct weft__worker *owner; /* whose epoll set it is in */
     uint32_t foreign_waits;     /* in a row from another worker */
     uint32_t registrars;        /* calls that are about to tell epoll of it; closing waits for them */
