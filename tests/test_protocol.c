@@ -412,7 +412,8 @@ static intptr_t produce_with_pauses(void *arg)
     must_be(n, 0);
     must_be(got, BLOCK * BLOCKS);
     must_be(weft_await(connection.task), 0);
-    must(connection.total > 2);
+    /* On several workers the reader may keep up. */
+    must(connection.total > 2 || weft_runtime_workers(weft_runtime_current()) > 1);
     expect_calls(&connection, "mdl");
     free_connection(&connection);
     return 0;
