@@ -458,7 +458,7 @@ static void take_back_thread(struct weft__pool *pool)
 
     futex_wake(&pool->departures);
     if (tick)
-        weft__monitor_wanted(pool->runtime);
+        weft__monitor_hurry(pool->runtime);
     while (reject_first(pool, -EAGAIN, -EAGAIN, true)) {
     }
 }
@@ -483,7 +483,7 @@ static void carry_out(struct weft__pool *pool, const struct plan *plan)
     for (unsigned i = 0; i < plan->creates; i++)
         create_thread(pool, plan->inherits);
     if (plan->tick)
-        weft__monitor_wanted(pool->runtime);
+        weft__monitor_hurry(pool->runtime);
 }
 
 /* ---- a pool thread ---- */

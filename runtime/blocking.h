@@ -38,8 +38,8 @@ bool weft__pool_tick(struct weft__pool *pool);
 /* Fills the blocking_* fields. */
 void weft__pool_stats(const struct weft__pool *pool, weft_stats *stats);
 
-/* Implemented by the runtime: its pool, and "please tick" (wakes the monitor if it sleeps; cheap if not). */
+/* Implemented by the runtime: its pool, and "please tick soon" (cheap if the monitor is about to). */
 struct weft__pool *weft__runtime_pool(weft_runtime *runtime);
-void weft__monitor_wanted(weft_runtime *runtime);
+void weft__monitor_hurry(weft_runtime *runtime);
 
 #endif

@@ -24,7 +24,7 @@
 #include "runtime/runtime.h"
 
 enum {
-    TICK_NS = 1000 * 1000, /* a backlog behind a long task waits at most so long for another worker */
+    TICK_NS = 1000 * 1000, /* while some worker runs: so long a backlog waits behind a long task */
     SLOW_TICK_NS = 8 * TICK_NS,
     CALM_TICK_NS = 32 * TICK_NS, /* if no worker was suspected for CALM_S */
     CALM_S = 3,
@@ -371,14 +371,34 @@ static int64_t first_tick(const weft_runtime *runtime)
     return half > 0 && half < TICK_NS ? half : TICK_NS;
 }
 
+/* A long sleep begins, unless the pool got calls since it was looked at. */
+static bool begin_calm(weft_runtime *runtime, int64_t length)
+{
+    if (length <= SLOW_TICK_NS)
+        return false;
+    atomic_store_explicit(&runtime->monitor.calm, 1, memory_order_relaxed);
+    /* Full fence: pairs with the one in weft__monitor_hurry. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (weft__pool_tick(runtime->pool))
+        atomic_store_explicit(&runtime->monitor.calm, 0, memory_order_relaxed);
+    return true;
+}
+
+static bool is_called(const weft_runtime *runtime)
+{
+    return atomic_load_explicit(&runtime->monitor.calm, memory_order_acquire) == 0;
+}
+
 /* Sleep until the next tick is due; ticks of its own meanwhile, for sections, while it is attentive. */
-static void sleep_until_tick(weft_runtime *runtime, int64_t due)
+static void sleep_until_tick(weft_runtime *runtime, int64_t length)
 {
     _Atomic uint32_t *attentive = &runtime->monitor.attentive;
+    bool calm = begin_calm(runtime, length);
     int64_t now = weft__clock_now();
+    int64_t due = now + length;
     unsigned without = runtime->monitor.without_section;
 
-    while (now < due && !is_halting(runtime)) {
+    while (now < due && !is_halting(runtime) && !(calm && is_called(runtime))) {
         if (atomic_load_explicit(attentive, memory_order_acquire) == 0) {
             weft__futex_wait(attentive, 0, due);
             without = 0;
@@ -388,6 +408,8 @@ static void sleep_until_tick(weft_runtime *runtime, int64_t due)
         without = check_sections(runtime, now) ? 0 : without + 1;
         if (without >= ATTENTIVE_TICKS) {
             atomic_store_explicit(attentive, 0, memory_order_relaxed);
+            if (due - now > TICK_NS) /* see weft__monitor_attend */
+                due = now + TICK_NS;
             continue;
         }
         /* A plain timed sleep on a word that only the end changes. */
@@ -395,6 +417,7 @@ static void sleep_until_tick(weft_runtime *runtime, int64_t due)
         now = weft__clock_now();
     }
     runtime->monitor.without_section = without;
+    atomic_store_explicit(&runtime->monitor.calm, 0, memory_order_relaxed);
 }
 
 static void *monitor_main(void *arg)
@@ -423,7 +446,7 @@ static void *monitor_main(void *arg)
         else if (activity != LIGHT)
             length = longer(runtime, length);
         /* One that runs may be about to be stuck. */
-        sleep_until_tick(runtime, weft__clock_after(activity == LIGHT ? first_tick(runtime) : length));
+        sleep_until_tick(runtime, activity == LIGHT ? first_tick(runtime) : length);
     }
     return NULL;
 }
@@ -438,6 +461,17 @@ void weft__monitor_wanted(weft_runtime *runtime)
         return;
     if (atomic_exchange_explicit(wanted, 1, memory_order_release) == 0)
         weft__futex_wake(wanted, 1);
+}
+
+void weft__monitor_hurry(weft_runtime *runtime)
+{
+    _Atomic uint32_t *calm = &runtime->monitor.calm;
+
+    weft__monitor_wanted(runtime); /* with a full fence: pairs with the one in begin_calm */
+    /* release: what the caller waits for is seen by the tick */
+    if (atomic_load_explicit(calm, memory_order_relaxed) != 0 &&
+        atomic_exchange_explicit(calm, 0, memory_order_release) != 0)
+        weft__monitor_attend(runtime);
 }
 
 int weft__monitor_start(weft_runtime *runtime)

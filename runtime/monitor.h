@@ -18,7 +18,8 @@
 struct weft__monitor {
     _Atomic uint32_t wanted; /* futex: 0 it sleeps without a time-out, 1 it ticks */
     _Atomic uint32_t
-        attentive; /* futex: 0 it sleeps until its next tick, 1 it ticks fast, or is to, or is to end */
+        attentive;         /* futex: 0 it sleeps until its next tick, 1 it ticks fast, or is to, or is to end */
+    _Atomic uint32_t calm; /* 1: it sleeps for so long that who waits for its tick should say so */
     pthread_t thread;
     struct weft__watch *watches; /* one a worker; the monitor's own */
     unsigned without_section;    /* ticks in a row without one; the monitor's own */
@@ -33,6 +34,9 @@ void weft__monitor_stop(weft_runtime *runtime);
 
 /* A worker begins to run, or the pool has calls that wait: tick. Cheap if it does already. Any thread. */
 void weft__monitor_wanted(weft_runtime *runtime);
+
+/* As weft__monitor_wanted, for who waits for the next tick, which may be a long way off. Any thread. */
+void weft__monitor_hurry(weft_runtime *runtime);
 
 /* A task is about to block its thread. Cheap if the monitor is attentive already. Any thread. */
 void weft__monitor_attend(weft_runtime *runtime);

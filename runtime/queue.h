@@ -20,7 +20,7 @@
  * Batches come before what is ready. That, and burying the older under the newer, has limits. They take turns at the
  * looks around (weft__queue_age): some of what is ready (`ahead`), then the batches for as long; and from time to time
  * the next of the oldest batch becomes ready. When there are so many in the batches that they are no tree's (an endless
- * chain of tasks that spawn two), further ones go to `ready`, and for each one that is ready runs.
+ * chain of tasks that spawn two), further ones go to `ready`, and for each one that is ready has a turn.
  *
  * The two counts may be read by anybody, as a hint.
  */
@@ -199,14 +199,17 @@ static inline void weft__queue_let_pass(struct weft__queue *queue, uint32_t most
     uint32_t count = atomic_load_explicit(&queue->ready_count, memory_order_relaxed);
 
     queue->ahead = (int32_t)(count < most ? count : most);
+    queue->passed_at = 0;
 }
 
-/* There is no more room for one from the batches, so it is ready now: one more in, one more out. */
+/* There is no more room for what one from the batches spawns, so it is ready now: one more in, one more out. (What
+ * those that are ready spawn gives them no more turns, or the batches would never have theirs again.) */
 static inline void weft__queue_push_beside(struct weft__queue *queue, weft_task *task, uintptr_t home)
 {
+    int32_t ahead = queue->ahead > 0 ? queue->ahead + 1 : 1;
+
     weft__queue_push_ready(queue, task, home);
-    if (queue->ahead <= 0)
-        queue->ahead = 1;
+    weft__queue_let_pass(queue, (uint32_t)ahead);
 }
 
 /* A task that the coroutine that runs has just spawned. */
@@ -222,7 +225,7 @@ static inline void weft__queue_push_new(struct weft__queue *queue, weft_task *ta
             weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW);
         return;
     }
-    if (count == 0)
+    if (count == 0 && queue->ahead > 0)
         queue->ahead = 0; /* of earlier ones */
     weft__set_home(task, weft__home_young(owner));
     weft__list_append(&queue->young, task);
@@ -401,13 +404,13 @@ static inline weft_task *weft__queue_find_oldest(const struct weft__queue *queue
 static inline void weft__queue_take_turns(struct weft__queue *queue, int64_t now)
 {
     if (queue->ahead < 0) {
-        int64_t took = now - queue->passed_at;
+        int64_t took = queue->passed_at ? now - queue->passed_at : 0; /* 0: it was no turn of this kind */
 
         queue->ahead = 0;
         queue->pass_at = now + (took < WEFT__AGE_TURN_NS ? took : WEFT__AGE_TURN_NS);
     } else if (queue->ahead == 0 && now >= queue->pass_at) {
-        queue->passed_at = now;
         weft__queue_let_pass(queue, WEFT__AGE_PASS);
+        queue->passed_at = now;
     }
 }
 
@@ -416,8 +419,10 @@ static inline void weft__queue_age(struct weft__queue *queue, int64_t now)
 {
     weft_task *oldest;
 
-    if (!weft__queue_has_new(queue))
+    if (!weft__queue_has_new(queue)) {
+        queue->ahead = 0;
         return;
+    }
     weft__queue_take_turns(queue, now);
     if (queue->looks < WEFT__AGE_LOOKS)
         queue->looks++;

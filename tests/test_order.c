@@ -482,7 +482,7 @@ static void the_oldest_starts_although_there_are_always_newer_ones(void **state)
 
 /* An endless recursion that leaves a task behind at each level until there is room for no more; at the bottom of all
  * that sixty, the last of which ends it. */
-static int level;
+static atomic_int level;
 static intptr_t says_that_it_is_over(void *arg);
 
 static intptr_t buries(void *arg)
@@ -494,7 +494,7 @@ static intptr_t buries(void *arg)
         must_be(weft_go(fills, NULL), 0);
     if (arg)
         return weft_go(says_that_it_is_over, NULL);
-    return level++ < 20000 ? weft_go(fills, NULL) : 0;
+    return atomic_fetch_add(&level, 1) < 20000 ? weft_go(fills, NULL) : 0;
 }
 
 static weft_event it_is_over;
@@ -510,7 +510,7 @@ static intptr_t says_that_it_is_over(void *arg)
 /* It does not look now and then: its own turns would be turns of what is ready. */
 static intptr_t is_buried(void *arg)
 {
-    level = 0;
+    atomic_store(&level, 0);
     it_is_over = (weft_event)WEFT_EVENT_INIT;
     atomic_store(&over, 0);
     must_be(weft_go(buries, arg), 0);
