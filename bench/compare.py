@@ -6,6 +6,7 @@ group, reported, and not tried again in this group. Raw rows go to raw.json; com
 """
 import argparse
 import datetime
+import json
 import os
 import resource
 import signal
@@ -22,6 +23,7 @@ import servers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_S, LIMIT_QUICK_S = 150, 90
+PROGRESS = "progress.json"
 LONG_S = 4  # with --quick, what takes longer is run once
 IDLE_CONNECTIONS, IDLE_CONNECTIONS_QUICK = 10000, 2000
 
@@ -44,6 +46,7 @@ class Comparison:
         self.scratch = scratch
         self.rows = []
         self.missing = []
+        self.done = []  # groups: [workload, workers]
         self.running = None  # a process or a server, to stop if we are to leave
         self.durations = {}  # of a run, by (workload, peer)
         self.started = time.monotonic()
@@ -196,11 +199,38 @@ class Comparison:
                 else:
                     self.rows += result[0]
 
+    # What is there after each group, for a run that is broken off: --resume goes on from it.
+
+    def settings(self):
+        return {"quick": self.options.quick, "rounds": self.options.rounds}
+
+    def save(self):
+        path = os.path.join(self.options.out, PROGRESS)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump({"settings": self.settings(), "done": self.done, "rows": self.rows, "missing": self.missing},
+                      file)
+        os.replace(path + ".new", path)
+
+    def resume(self):
+        """Takes over what a run that was broken off has measured. A message if it cannot."""
+        try:
+            with open(os.path.join(self.options.out, PROGRESS), encoding="utf-8") as file:
+                before = json.load(file)
+        except (OSError, ValueError) as error:
+            return "nothing to resume: %s" % error
+        if before["settings"] != self.settings():
+            return "what is there was measured otherwise: %s" % before["settings"]
+        self.done, self.rows, self.missing = before["done"], before["rows"], before["missing"]
+        self.groups = [group for group in self.groups if [group.workload, group.workers] not in self.done]
+        return None
+
     def run(self):
         for number, group in enumerate(self.groups, 1):
             self.progress(number, group)
             self.run_group(group)
             self.spent_estimate += self.estimate(group)
+            self.done.append([group.workload, group.workers])
+            self.save()
 
 
 def end_process(process):
@@ -310,6 +340,7 @@ def parse_options():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", default="")
     parser.add_argument("--publish", action="store_true")
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     options.rounds = options.rounds or (3 if options.quick else 5)
@@ -354,8 +385,13 @@ def main():
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="weft-compare-") as scratch:
         comparison = Comparison(options, everybody, groups, scratch)
+        problem = comparison.resume() if options.resume else None
+        if problem:
+            print("compare.sh: %s" % problem, file=sys.stderr)
+            return 2
         print("== %d groups, about %s; results in %s" % (
-            len(groups), duration(sum(comparison.estimate(group) for group in groups)), options.out), flush=True)
+            len(comparison.groups), duration(sum(comparison.estimate(group) for group in comparison.groups)),
+            options.out), flush=True)
         try:
             comparison.run()
         except KeyboardInterrupt:
@@ -367,6 +403,7 @@ def main():
     compare_report.write(options.out, comparison.rows, comparison.missing, how)
     if options.publish:
         compare_report.publish(options.out, os.path.join(HERE, "..", "docs", "benchmarks.md"))
+    os.remove(os.path.join(options.out, PROGRESS))
     print("== %s in all; everything is in %s" % (duration(time.monotonic() - started), options.out))
     return 0
 

@@ -9,7 +9,7 @@ usage()
 {
     cat <<'USAGE'
 usage: bench/compare.sh [--only WORKLOADS] [--peers LIST] [--workers LIST] [--rounds N] [--quick] [--out DIR]
-                        [--no-install] [--no-build] [--publish] [--list]
+                        [--no-install] [--no-build] [--resume] [--publish] [--list]
 
 Measures weft and its peers in one interleaved run (A B C A B C), one program at a time, and leaves a summary, tables
 (text, CSV, JSON) and plots (SVG, PNG) in a directory.
@@ -23,6 +23,7 @@ Measures weft and its peers in one interleaved run (A B C A B C), one program at
   --no-install      neither install nor download anything; what cannot be built is left out, and said so
   --no-build        measure what is built already
   --publish         also write the results to docs/benchmarks.md
+  --resume          go on in --out DIR where a run that was broken off had got to
   --list            name the workloads, and who takes part in each
 
 A run that takes too long is ended and reported. Servers listen on the loopback interface only.
@@ -35,7 +36,7 @@ peers=tokio,go,boost,tbb,libuv,asyncio,uvloop,nginx,bare
 measure=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --quick | --publish) measure+=("$1") ;;
+    --quick | --publish | --resume) measure+=("$1") ;;
     --list) build=0; install=0; measure+=("$1") ;;
     --only | --workers | --rounds | --out | --peers)
         if [ $# -lt 2 ]; then
