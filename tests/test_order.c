@@ -480,50 +480,6 @@ static void the_oldest_starts_although_there_are_always_newer_ones(void **state)
     assert_int_equal(run_on(3, begins_endless_chain, NULL), 0);
 }
 
-/* An endless recursion that leaves a task behind at each level until there is room for no more; at the bottom of all
- * that sixty, the last of which ends it. */
-static atomic_int level;
-static intptr_t says_that_it_is_over(void *arg);
-
-static intptr_t buries(void *arg)
-{
-    if (atomic_load(&over))
-        return 0;
-    must_be(weft_go(buries, NULL), 0);
-    for (int i = 0; arg && i < 60; i++)
-        must_be(weft_go(fills, NULL), 0);
-    if (arg)
-        return weft_go(says_that_it_is_over, NULL);
-    return atomic_fetch_add(&level, 1) < 20000 ? weft_go(fills, NULL) : 0;
-}
-
-static weft_event it_is_over;
-
-static intptr_t says_that_it_is_over(void *arg)
-{
-    (void)arg;
-    atomic_store(&over, 1);
-    weft_event_set(&it_is_over);
-    return 0;
-}
-
-/* It does not look now and then: its own turns would be turns of what is ready. */
-static intptr_t is_buried(void *arg)
-{
-    atomic_store(&level, 0);
-    it_is_over = (weft_event)WEFT_EVENT_INIT;
-    atomic_store(&over, 0);
-    must_be(weft_go(buries, arg), 0);
-    return weft_event_wait(&it_is_over);
-}
-
-static void the_oldest_starts_although_there_is_no_room_for_more(void **state)
-{
-    (void)state;
-    assert_int_equal(run_on(1, is_buried, (void *)1), 0);
-    assert_int_equal(run_on(3, is_buried, (void *)1), 0);
-}
-
 /* Old tasks that work long, so that each look around falls into their turn. */
 static intptr_t works_on(void *arg)
 {
@@ -536,7 +492,7 @@ static intptr_t works_on(void *arg)
     return 0;
 }
 
-static intptr_t is_buried_beside_work(void *arg)
+static intptr_t begins_chain_beside_work(void *arg)
 {
     atomic_store(&over, 0);
     for (int i = 0; i < 20; i++)
@@ -551,8 +507,8 @@ static intptr_t is_buried_beside_work(void *arg)
 static void the_oldest_starts_beside_old_tasks_that_work_long(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, is_buried_beside_work, NULL), 0);
-    assert_int_equal(run_on(1, is_buried_beside_work, (void *)1), 0);
+    assert_int_equal(run_on(1, begins_chain_beside_work, NULL), 0);
+    assert_int_equal(run_on(1, begins_chain_beside_work, (void *)1), 0);
 }
 
 static intptr_t takes_turns_beside_a_chain(void *arg)
@@ -587,7 +543,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_endless_recursion_leaves_a_limited_number_behind),
         cmocka_unit_test(who_yielded_goes_on_although_the_last_sibling_ran_in_place),
         cmocka_unit_test(the_oldest_starts_although_there_are_always_newer_ones),
-        cmocka_unit_test(the_oldest_starts_although_there_is_no_room_for_more),
         cmocka_unit_test(the_oldest_starts_beside_old_tasks_that_work_long),
         cmocka_unit_test(who_yields_has_his_turn_although_there_are_always_new_ones),
     };
