@@ -156,11 +156,14 @@ static intptr_t count_run(void *arg)
 static intptr_t twice_task(void *arg)
 {
     for (int round = 0; round < FEWER(1000); round++) {
-        weft_task *a = spawn(count_run, (void *)1), *b = spawn(count_run, (void *)2);
-        weft_task *tasks[] = {a, b, a, a, b};
+        weft_task *a, *b;
         intptr_t results[5];
 
         atomic_store(&times_run, 0);
+        a = spawn(count_run, (void *)1);
+        b = spawn(count_run, (void *)2);
+        weft_task *tasks[] = {a, b, a, a, b};
+
         if (round % 3 == 0)
             must_be(weft_yield(), 0); /* some have ended before */
         must_be(weft_gather(tasks, 5, results), 0);
