@@ -967,7 +967,17 @@ bool weft__pool_tick(struct weft__pool *pool)
     weft__lock_leave(&pool->lock);
 
     carry_out(pool, &plan);
-    return again;
+    return again || (plan.creates > 0 && weft__pool_wants_tick(pool)); /* they may have failed */
+}
+
+bool weft__pool_wants_tick(struct weft__pool *pool)
+{
+    bool wanted;
+
+    weft__lock_enter(&pool->lock);
+    wanted = pool->ticking;
+    weft__lock_leave(&pool->lock);
+    return wanted;
 }
 
 /* ---- making, stopping, counting ---- */

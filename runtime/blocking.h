@@ -35,6 +35,9 @@ void weft__pool_cancel(weft_task *task);
  */
 bool weft__pool_tick(struct weft__pool *pool);
 
+/* What that returned last, or is it wanted since then? */
+bool weft__pool_wants_tick(struct weft__pool *pool);
+
 /* Fills the blocking_* fields. */
 void weft__pool_stats(const struct weft__pool *pool, weft_stats *stats);
 

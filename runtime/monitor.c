@@ -1,11 +1,12 @@
 /*
  * The monitor thread (monitor.h).
  *
- * It ticks about every millisecond while some worker runs without a pause, more slowly the more often it finds all of
- * them asleep, most slowly if none has been found stuck for a while, and stops ticking when they have slept all the
- * time: each tick costs as much as serving three requests does. Then `wanted` goes to 0 and it sleeps without a
- * time-out. A worker that begins to run looks at `wanted`, after a full fence, and the monitor looks at the workers
- * once more after it set it to 0, also after a full fence: one of the two sees the other.
+ * It ticks every millisecond while some worker runs, up to eight times more slowly the longer none has been suspected
+ * of being stuck, more slowly still the more often it finds all of them asleep, and stops ticking when they have slept
+ * all the time: where all processors are busy each tick takes one away from who works there, which costs as much as
+ * serving three requests does, and more if the kernel then puts two that work onto one processor. Then `wanted` goes to
+ * 0 and it sleeps without a time-out. A worker that begins to run looks at `wanted`, after a full fence, and the
+ * monitor looks at the workers once more after it set it to 0, also after a full fence: one of the two sees the other.
  */
 #include "runtime/monitor.h"
 
@@ -24,10 +25,10 @@
 #include "runtime/runtime.h"
 
 enum {
-    TICK_NS = 1000 * 1000, /* while some worker runs: so long a backlog waits behind a long task */
-    SLOW_TICK_NS = 8 * TICK_NS,
-    CALM_TICK_NS = 32 * TICK_NS, /* if no worker was suspected for CALM_S */
-    CALM_S = 3,
+    TICK_NS = 1000 * 1000, /* while something is suspected, or was: so long a backlog waits behind a long task */
+    SLOW_TICKS = 8,
+    CALM_TICKS = 32,               /* if all sleep, too */
+    CALM_SHARE = 100,              /* a tick is at most this part of the time since a worker was last suspected */
     STARVED = 20,                  /* take-over times after which it makes no difference why a worker is stuck */
     IDLE_TICKS = 3,                /* nobody ran between so many ticks: stop ticking */
     SELDOM_NS = 20 * TICK_NS,      /* woken after so long: stop again as soon as all sleep */
@@ -42,7 +43,8 @@ struct weft__watch {
     uint64_t dispatches;
     int64_t maintained_at;
     int64_t since;          /* it has not moved since then */
-    int64_t processor_time; /* of its thread, when that was first seen; -1: not looked at */
+    int64_t processor_time; /* of its thread, at `asked_at`; -1: not looked at */
+    int64_t asked_at;
     bool named;
     uint64_t sleeps;                   /* of its driver */
     uint32_t section;                  /* the blocking section that its driver was in; even: none */
@@ -67,12 +69,7 @@ static bool has_moved(struct weft__watch *watch, struct weft__worker *worker)
 {
     uint64_t dispatches = atomic_load_explicit(&worker->dispatches, memory_order_relaxed);
     int64_t maintained_at = atomic_load_explicit(&worker->maintained_at, memory_order_relaxed);
-    bool looked = maintained_at != watch->maintained_at;
-    bool moved = dispatches != watch->dispatches || looked;
-
-    /* It looks around after so many dispatches as took it some microseconds before: now they seem to take longer. */
-    if (!looked)
-        weft__nudge(worker);
+    bool moved = dispatches != watch->dispatches || maintained_at != watch->maintained_at;
 
     watch->dispatches = dispatches;
     watch->maintained_at = maintained_at;
@@ -152,12 +149,12 @@ static bool is_runnable(const struct weft__driver *driver)
  * Stuck is a thread that blocks in the kernel or computes. One that could run but gets no processor, because the
  * machine is busy with others, is not: a spare thread would get none either.
  */
-static bool waits_for_processor(struct weft__watch *watch, const struct weft__worker *worker, int64_t stuck)
+static bool waits_for_processor(const struct weft__watch *watch, const struct weft__worker *worker, int64_t now)
 {
     const struct weft__driver *driver = weft__driver_of(worker);
     int64_t used = processor_time(driver) - watch->processor_time;
 
-    return used < stuck / 2 && is_runnable(driver);
+    return (now == watch->asked_at || used < (now - watch->asked_at) / 2) && is_runnable(driver);
 }
 
 /*
@@ -200,8 +197,8 @@ void weft__monitor_attend(weft_runtime *runtime)
      * moment, it sees the section at its next ordinary tick, a millisecond later at most. A fence would make every
      * section dearer.
      */
-    if (atomic_load_explicit(attentive, memory_order_relaxed) == 0 &&
-        atomic_exchange_explicit(attentive, 1, memory_order_release) == 0)
+    if (atomic_load_explicit(attentive, memory_order_relaxed) != 1 &&
+        atomic_exchange_explicit(attentive, 1, memory_order_release) != 1)
         weft__futex_wake(attentive, 1);
 }
 
@@ -249,21 +246,50 @@ static bool check_sections(weft_runtime *runtime, int64_t now)
     return any;
 }
 
+/* The shortest. */
+static int64_t first_tick(const weft_runtime *runtime)
+{
+    int64_t half = runtime->config.takeover_us * 500;
+
+    return half > 0 && half < TICK_NS ? half : TICK_NS;
+}
+
+static void ask_processor_time(struct weft__watch *watch, const struct weft__worker *worker, int64_t now)
+{
+    watch->processor_time = processor_time(weft__driver_of(worker));
+    watch->asked_at = now;
+}
+
+/* Somebody should see to what waits there, if there may be something. */
+static void wake_helper(weft_runtime *runtime, const struct weft__worker *worker, int64_t now)
+{
+    if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed))
+        weft__wake_searcher(runtime);
+}
+
 static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft__worker *worker, int64_t now)
 {
     int64_t takeover = runtime->config.takeover_us * 1000;
+    bool moved = has_moved(watch, worker);
     int64_t stuck;
 
-    if (has_moved(watch, worker)) {
+    /* It looks around after so many dispatches as took it some microseconds before: now they seem to take longer. */
+    if (now - watch->maintained_at >= first_tick(runtime)) {
+        weft__nudge(worker);
+        wake_helper(runtime, worker, now);
+        runtime->monitor.in_doubt = true;
+    }
+    if (moved) {
         watch_anew(watch, now);
+        if (takeover > 0 &&
+            runtime->monitor.pause >= takeover) /* at the next tick it may have been stuck for as long */
+            ask_processor_time(watch, worker, now);
         return;
     }
     runtime->monitor.suspected_at = now;
     if (watch->processor_time < 0)
-        watch->processor_time = processor_time(weft__driver_of(worker));
+        ask_processor_time(watch, worker, now);
     stuck = now - watch->since;
-    if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed))
-        weft__wake_searcher(runtime);
     if (takeover == 0) {
         if (stuck >= NAME_NS)
             name_stuck(watch, worker, now, " (the take-over is off)");
@@ -271,7 +297,7 @@ static void check(weft_runtime *runtime, struct weft__watch *watch, struct weft_
     }
     if (stuck < takeover)
         return;
-    if (stuck < takeover * STARVED && waits_for_processor(watch, worker, stuck))
+    if (stuck < takeover * STARVED && waits_for_processor(watch, worker, now))
         return;
     if (has_pinned(worker)) {
         name_stuck(watch, worker, now, " (not taken over: tasks are pinned to it)");
@@ -320,6 +346,7 @@ static enum activity tick(weft_runtime *runtime)
     int64_t now = weft__clock_now();
     enum activity most = weft__pool_tick(runtime->pool) ? BUSY : IDLE;
 
+    runtime->monitor.in_doubt = most == BUSY;
     for (uint32_t i = 0; i < runtime->worker_count; i++) {
         enum activity one = tick_of(runtime, &runtime->monitor.watches[i], &runtime->workers[i], now);
 
@@ -344,18 +371,29 @@ static void rest(weft_runtime *runtime)
     atomic_store_explicit(wanted, 0, memory_order_relaxed);
     /* Full fence: pairs with the one in weft__monitor_wanted. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (all_asleep(runtime) && !weft__pool_tick(runtime->pool))
+    if (all_asleep(runtime) && !weft__pool_wants_tick(runtime->pool))
         while (atomic_load_explicit(wanted, memory_order_acquire) == 0)
             weft__futex_wait(wanted, 0, INT64_MAX);
     atomic_store_explicit(wanted, 1, memory_order_relaxed);
 }
 
+/* While some run: `most` ticks in one, if nothing has been suspected for long. */
+static int64_t tick_length(const weft_runtime *runtime, int most)
+{
+    int64_t calm = weft__clock_now() - runtime->monitor.suspected_at;
+    int64_t shortest = first_tick(runtime);
+
+    if (runtime->monitor.in_doubt || calm < shortest * CALM_SHARE)
+        return shortest;
+    return calm < shortest * most * CALM_SHARE ? calm / CALM_SHARE : shortest * most;
+}
+
 /* Ticks get longer as long as all are found asleep. */
 static int64_t longer(const weft_runtime *runtime, int64_t length)
 {
-    int64_t calm = weft__clock_now() - runtime->monitor.suspected_at;
-    int64_t most = calm < CALM_S * WEFT_SEC(1) ? SLOW_TICK_NS : CALM_TICK_NS;
+    int64_t most = tick_length(runtime, CALM_TICKS), slow = (int64_t)TICK_NS * SLOW_TICKS;
 
+    most = most > slow ? most : slow;
     return length * 2 < most ? length * 2 : most;
 }
 
@@ -364,22 +402,15 @@ static bool is_halting(const weft_runtime *runtime)
     return atomic_load_explicit(&runtime->halting, memory_order_acquire);
 }
 
-static int64_t first_tick(const weft_runtime *runtime)
-{
-    int64_t half = runtime->config.takeover_us * 500;
-
-    return half > 0 && half < TICK_NS ? half : TICK_NS;
-}
-
-/* A long sleep begins, unless the pool got calls since it was looked at. */
+/* A sleep begins that may be longer than the pool can wait. */
 static bool begin_calm(weft_runtime *runtime, int64_t length)
 {
-    if (length <= SLOW_TICK_NS)
+    if (length <= TICK_NS)
         return false;
     atomic_store_explicit(&runtime->monitor.calm, 1, memory_order_relaxed);
     /* Full fence: pairs with the one in weft__monitor_hurry. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (weft__pool_tick(runtime->pool))
+    if (weft__pool_wants_tick(runtime->pool))
         atomic_store_explicit(&runtime->monitor.calm, 0, memory_order_relaxed);
     return true;
 }
@@ -398,8 +429,19 @@ static void sleep_until_tick(weft_runtime *runtime, int64_t length)
     int64_t due = now + length;
     unsigned without = runtime->monitor.without_section;
 
-    while (now < due && !is_halting(runtime) && !(calm && is_called(runtime))) {
-        if (atomic_load_explicit(attentive, memory_order_acquire) == 0) {
+    while (now < due && !is_halting(runtime)) {
+        uint32_t called = 2;
+
+        if (calm && is_called(runtime)) {
+            /* A shorter sleep, not none: the pool's tick looks at what has been done since the last. */
+            calm = false;
+            due = due - now > first_tick(runtime) ? now + first_tick(runtime) : due;
+        }
+        /* acquire: pairs with the release in weft__monitor_hurry; then `calm` is 0 */
+        if (atomic_compare_exchange_strong_explicit(attentive, &called, 0, memory_order_acquire,
+                                                    memory_order_acquire))
+            continue;
+        if (called == 0) {
             weft__futex_wait(attentive, 0, due);
             without = 0;
             now = weft__clock_now();
@@ -442,11 +484,12 @@ static void *monitor_main(void *arg)
         if (activity >= LIGHT)
             idle = 0;
         if (activity == BUSY)
-            length = first_tick(runtime);
+            length = tick_length(runtime, SLOW_TICKS);
         else if (activity != LIGHT)
             length = longer(runtime, length);
         /* One that runs may be about to be stuck. */
-        sleep_until_tick(runtime, activity == LIGHT ? first_tick(runtime) : length);
+        runtime->monitor.pause = activity == LIGHT ? tick_length(runtime, SLOW_TICKS) : length;
+        sleep_until_tick(runtime, runtime->monitor.pause);
     }
     return NULL;
 }
@@ -465,13 +508,19 @@ void weft__monitor_wanted(weft_runtime *runtime)
 
 void weft__monitor_hurry(weft_runtime *runtime)
 {
-    _Atomic uint32_t *calm = &runtime->monitor.calm;
+    _Atomic uint32_t *calm = &runtime->monitor.calm, *attentive = &runtime->monitor.attentive;
 
     weft__monitor_wanted(runtime); /* with a full fence: pairs with the one in begin_calm */
     /* release: what the caller waits for is seen by the tick */
     if (atomic_load_explicit(calm, memory_order_relaxed) != 0 &&
-        atomic_exchange_explicit(calm, 0, memory_order_release) != 0)
-        weft__monitor_attend(runtime);
+        atomic_exchange_explicit(calm, 0, memory_order_release) != 0) {
+        uint32_t asleep = 0;
+
+        /* If it is attentive it looks soon. */
+        if (atomic_compare_exchange_strong_explicit(attentive, &asleep, 2, memory_order_release,
+                                                    memory_order_relaxed))
+            weft__futex_wake(attentive, 1);
+    }
 }
 
 int weft__monitor_start(weft_runtime *runtime)

@@ -12,18 +12,22 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <weft/base.h>
 
 struct weft__monitor {
-    _Atomic uint32_t wanted; /* futex: 0 it sleeps without a time-out, 1 it ticks */
-    _Atomic uint32_t
-        attentive;         /* futex: 0 it sleeps until its next tick, 1 it ticks fast, or is to, or is to end */
-    _Atomic uint32_t calm; /* 1: it sleeps for so long that who waits for its tick should say so */
+    _Atomic uint32_t wanted;    /* futex: 0 it sleeps without a time-out, 1 it ticks */
+    _Atomic uint32_t attentive; /* futex: 0 it sleeps until its next tick, 1 it ticks fast, or is to, or is to end,
+                                   2 it sleeps and is called */
+    _Atomic uint32_t calm;      /* 1: it sleeps for so long that who waits for its tick should call */
     pthread_t thread;
     struct weft__watch *watches; /* one a worker; the monitor's own */
     unsigned without_section;    /* ticks in a row without one; the monitor's own */
     int64_t suspected_at;        /* when a worker was last found where it was a tick before; the monitor's own */
+    int64_t pause;               /* until this tick; the monitor's own */
+    bool
+        in_doubt; /* at this tick one had not looked around for long, or calls wait for the pool; the monitor's own */
 };
 
 /* 0 or -errno. */
