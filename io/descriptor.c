@@ -23,9 +23,19 @@ static size_t total(const struct iovec *iov, int count)
     return sum;
 }
 
+/* A stream socket's read without the detour over files: 0.2 of 7 µs. For no bytes recv would wait. */
+static ssize_t read_once(const struct attempt *attempt, void *buffer, size_t size)
+{
+    ssize_t done = -ENOTSOCK; /* or if the number is another's by now, closed behind weft's back */
+
+    if (__builtin_expect((weft__fd_flags(attempt->entry) & WEFT__FD_SOCKET) && size > 0, 1))
+        done = weft__result_of(recv(attempt->fd, buffer, size, 0));
+    return done == -ENOTSOCK ? weft__result_of(read(attempt->fd, buffer, size)) : done;
+}
+
 ssize_t weft_read(int fd, void *buffer, size_t size)
 {
-    ATTEMPT(fd, WEFT__FD_IN, weft__result_of(read(fd, buffer, size)), size);
+    ATTEMPT(fd, WEFT__FD_IN, read_once(&attempt, buffer, size), size);
 }
 
 ssize_t weft_readv(int fd, const struct iovec *iov, int count)
@@ -140,7 +150,7 @@ int weft_accept(int fd, struct sockaddr *address, socklen_t *length)
     int client = accept_when_ready(fd, address, length);
 
     if (client >= 0)
-        weft__fd_opened(client, WEFT__FD_NONBLOCK | (weft__fd_flags(weft__fd_entry(fd)) & WEFT__FD_STREAM));
+        weft__fd_opened(client, WEFT__FD_NONBLOCK | (weft__fd_flags(weft__fd_entry(fd)) & WEFT__FD_STREAM_SOCKET));
     return client;
 }
 
@@ -310,7 +320,7 @@ static intptr_t wait_in_step(struct attempt *attempt, weft_task *task)
 
 intptr_t weft_async_read(int fd, void *buffer, size_t size)
 {
-    ATTEMPT_IN_STEP(fd, WEFT__FD_IN, weft__result_of(read(fd, buffer, size)), size);
+    ATTEMPT_IN_STEP(fd, WEFT__FD_IN, read_once(&attempt, buffer, size), size);
 }
 
 intptr_t weft_async_write(int fd, const void *buffer, size_t size)
@@ -328,7 +338,8 @@ intptr_t weft_async_accept(int fd)
     intptr_t client = accept_in_step(fd);
 
     if (client >= 0)
-        weft__fd_opened((int)client, WEFT__FD_NONBLOCK | (weft__fd_flags(weft__fd_entry(fd)) & WEFT__FD_STREAM));
+        weft__fd_opened((int)client,
+                        WEFT__FD_NONBLOCK | (weft__fd_flags(weft__fd_entry(fd)) & WEFT__FD_STREAM_SOCKET));
     return client;
 }
 

@@ -20,7 +20,7 @@ int weft__socket(int family, int type)
 
     if (fd < 0)
         return -weft__last_error();
-    weft__fd_opened(fd, WEFT__FD_NONBLOCK | (type == SOCK_STREAM ? WEFT__FD_STREAM : 0));
+    weft__fd_opened(fd, WEFT__FD_NONBLOCK | (type == SOCK_STREAM ? WEFT__FD_STREAM_SOCKET : 0));
     return fd;
 }
 

@@ -84,10 +84,16 @@ void weft__stream_exhausted(weft_stream *stream, ssize_t result, uint32_t bit, u
 }
 
 /* errno of the call just made. Looked up here, in a function of its own, since tasks change threads. */
-static __attribute__((noinline)) ssize_t receive_once(int fd, const struct iovec *iov, int count)
+static __attribute__((noinline)) ssize_t receive_once(const weft_stream *stream, const struct iovec *iov, int count)
 {
-    ssize_t n = count == 1 ? read(fd, iov->iov_base, iov->iov_len) : readv(fd, iov, count);
+    ssize_t n;
 
+    if (count != 1 || iov->iov_len == 0) /* for no bytes recv would wait */
+        n = readv(stream->fd, iov, count);
+    else if (stream->is_socket) /* without read's detour over files */
+        n = recv(stream->fd, iov->iov_base, iov->iov_len, 0);
+    else
+        n = read(stream->fd, iov->iov_base, iov->iov_len);
     return n < 0 ? -weft__last_error() : n;
 }
 
@@ -102,7 +108,7 @@ static size_t total(const struct iovec *iov, int count)
 
 ssize_t weft__read_plainly(weft_stream *stream, const struct iovec *iov, int count, uint32_t *bit)
 {
-    ssize_t n = receive_once(stream->fd, iov, count);
+    ssize_t n = receive_once(stream, iov, count);
 
     if (n >= 0 && !(n > 0 && (size_t)n < total(iov, count) && (weft__fd_flags(stream->entry) & WEFT__FD_STREAM)))
         *bit = 0;

@@ -108,7 +108,7 @@ int weft_peer_credentials(int fd, weft_peer *peer)
 
 int weft_socket_pair(int type, int fds[2])
 {
-    uint32_t known = WEFT__FD_NONBLOCK | (type == SOCK_STREAM ? WEFT__FD_STREAM : 0);
+    uint32_t known = WEFT__FD_NONBLOCK | (type == SOCK_STREAM ? WEFT__FD_STREAM_SOCKET : 0);
 
     if (socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
         return -weft__last_error();

@@ -356,7 +356,7 @@ int weft__fd_prepare(int fd, struct weft__fd *entry, uint32_t generation)
         flags |= WEFT__FD_STREAM;
     else if (S_ISSOCK(status.st_mode) && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 &&
              type == SOCK_STREAM)
-        flags |= WEFT__FD_STREAM;
+        flags |= WEFT__FD_STREAM_SOCKET;
     weft__lock_enter(&entry->lock);
     current = is_open(entry, generation);
     if (current)

@@ -64,14 +64,16 @@ enum {
     WEFT__FD_NONBLOCK = 1u << 1, /* known to have O_NONBLOCK */
     WEFT__FD_STREAM = 1u << 2,   /* a short read or write means drained or full (epoll(7), Q9) */
     WEFT__FD_ALWAYS = 1u << 3,   /* epoll refuses it: a regular file, always ready */
-    WEFT__FD_CLOSING = 1u << 4
+    WEFT__FD_CLOSING = 1u << 4,
+    WEFT__FD_SOCKET = 1u << 5, /* a stream socket: recv does what read does, without the detour over files */
+    WEFT__FD_STREAM_SOCKET = WEFT__FD_STREAM | WEFT__FD_SOCKET
 };
 
 struct weft__fd {
     weft__lock lock;
     _Atomic uint32_t generation;
-    _Atomic uint32_t ready; /* WEFT__FD_IN… and the tick; meaningless unless registered */
-    _Atomic uint32_t flags; /* written under the lock */
+    _Atomic uint32_t ready;             /* WEFT__FD_IN… and the tick; meaningless unless registered */
+    _Atomic uint32_t flags;             /* written under the lock */
     _Atomic(struct weft__wait *) first; /* under the lock, but for a look ahead (poller.c) */
     struct weft__wait *last;
     struct weft__worker *owner; /* whose epoll set it is in */
