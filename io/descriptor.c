@@ -24,7 +24,8 @@ static size_t total(const struct iovec *iov, int count)
 }
 
 /* A stream socket's read without the detour over files: 0.2 of 7 µs. For no bytes recv would wait. */
-static ssize_t read_once(const struct attempt *attempt, void *buffer, size_t size)
+static inline __attribute__((always_inline)) ssize_t read_once(const struct attempt *attempt, void *buffer,
+                                                               size_t size)
 {
     ssize_t done = -ENOTSOCK; /* or if the number is another's by now, closed behind weft's back */
 
