@@ -92,9 +92,17 @@ static UNUSED unsigned count_entries(const char *path)
     return n;
 }
 
+/* The least of three looks: the monitor may have a file open for a moment, to see whether a thread could run. */
 static UNUSED unsigned count_descriptors(void)
 {
-    return count_entries("/proc/self/fd");
+    unsigned least = count_entries("/proc/self/fd");
+
+    for (int i = 0; i < 2; i++) {
+        unsigned count = count_entries("/proc/self/fd");
+
+        least = count < least ? count : least;
+    }
+    return least;
 }
 
 static UNUSED unsigned count_threads(void)
