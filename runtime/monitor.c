@@ -197,8 +197,8 @@ void weft__monitor_attend(weft_runtime *runtime)
      * moment, it sees the section at its next ordinary tick, a millisecond later at most. A fence would make every
      * section dearer.
      */
-    if (atomic_load_explicit(attentive, memory_order_relaxed) != 1 &&
-        atomic_exchange_explicit(attentive, 1, memory_order_release) != 1)
+    if (atomic_load_explicit(attentive, memory_order_relaxed) != WEFT__ATTENTIVE &&
+        atomic_exchange_explicit(attentive, WEFT__ATTENTIVE, memory_order_release) != WEFT__ATTENTIVE)
         weft__futex_wake(attentive, 1);
 }
 
@@ -246,7 +246,7 @@ static bool check_sections(weft_runtime *runtime, int64_t now)
     return any;
 }
 
-/* The shortest. */
+/* The length of the shortest tick. */
 static int64_t first_tick(const weft_runtime *runtime)
 {
     int64_t half = runtime->config.takeover_us * 500;
@@ -430,7 +430,7 @@ static void sleep_until_tick(weft_runtime *runtime, int64_t length)
     unsigned without = runtime->monitor.without_section;
 
     while (now < due && !is_halting(runtime)) {
-        uint32_t called = 2;
+        uint32_t attention = WEFT__CALLED;
 
         if (calm && is_called(runtime)) {
             /* A shorter sleep, not none: the pool's tick looks at what has been done since the last. */
@@ -438,18 +438,18 @@ static void sleep_until_tick(weft_runtime *runtime, int64_t length)
             due = due - now > first_tick(runtime) ? now + first_tick(runtime) : due;
         }
         /* acquire: pairs with the release in weft__monitor_hurry; then `calm` is 0 */
-        if (atomic_compare_exchange_strong_explicit(attentive, &called, 0, memory_order_acquire,
+        if (atomic_compare_exchange_strong_explicit(attentive, &attention, WEFT__INATTENTIVE, memory_order_acquire,
                                                     memory_order_acquire))
             continue;
-        if (called == 0) {
-            weft__futex_wait(attentive, 0, due);
+        if (attention == WEFT__INATTENTIVE) {
+            weft__futex_wait(attentive, WEFT__INATTENTIVE, due);
             without = 0;
             now = weft__clock_now();
             continue;
         }
         without = check_sections(runtime, now) ? 0 : without + 1;
         if (without >= ATTENTIVE_TICKS) {
-            atomic_store_explicit(attentive, 0, memory_order_relaxed);
+            atomic_store_explicit(attentive, WEFT__INATTENTIVE, memory_order_relaxed);
             if (due - now > TICK_NS) /* see weft__monitor_attend */
                 due = now + TICK_NS;
             continue;
@@ -514,10 +514,10 @@ void weft__monitor_hurry(weft_runtime *runtime)
     /* release: what the caller waits for is seen by the tick */
     if (atomic_load_explicit(calm, memory_order_relaxed) != 0 &&
         atomic_exchange_explicit(calm, 0, memory_order_release) != 0) {
-        uint32_t asleep = 0;
+        uint32_t asleep = WEFT__INATTENTIVE;
 
         /* If it is attentive it looks soon. */
-        if (atomic_compare_exchange_strong_explicit(attentive, &asleep, 2, memory_order_release,
+        if (atomic_compare_exchange_strong_explicit(attentive, &asleep, WEFT__CALLED, memory_order_release,
                                                     memory_order_relaxed))
             weft__futex_wake(attentive, 1);
     }

@@ -16,18 +16,23 @@
 #include <stdint.h>
 #include <weft/base.h>
 
+enum weft__attention {
+    WEFT__INATTENTIVE, /* it sleeps until its next tick */
+    WEFT__ATTENTIVE,   /* it ticks fast, or is to, or is to end */
+    WEFT__CALLED       /* it sleeps, and its next tick is to come soon */
+};
+
 struct weft__monitor {
     _Atomic uint32_t wanted;    /* futex: 0 it sleeps without a time-out, 1 it ticks */
-    _Atomic uint32_t attentive; /* futex: 0 it sleeps until its next tick, 1 it ticks fast, or is to, or is to end,
-                                   2 it sleeps and is called */
+    _Atomic uint32_t attentive; /* futex: an enum weft__attention */
     _Atomic uint32_t calm;      /* 1: it sleeps for so long that who waits for its tick should call */
+    /* The monitor's own: */
     pthread_t thread;
-    struct weft__watch *watches; /* one a worker; the monitor's own */
-    unsigned without_section;    /* ticks in a row without one; the monitor's own */
-    int64_t suspected_at;        /* when a worker was last found where it was a tick before; the monitor's own */
-    int64_t pause;               /* until this tick; the monitor's own */
-    bool
-        in_doubt; /* at this tick one had not looked around for long, or calls wait for the pool; the monitor's own */
+    struct weft__watch *watches; /* one a worker */
+    unsigned without_section;    /* ticks in a row without one */
+    int64_t suspected_at;        /* when a worker was last found where it was a tick before */
+    int64_t pause;               /* until this tick */
+    bool in_doubt;               /* at this tick one had not looked around for long, or calls wait for the pool */
 };
 
 /* 0 or -errno. */

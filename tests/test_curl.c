@@ -587,15 +587,16 @@ static intptr_t fetch_once(void *arg)
     struct attempt *attempt = arg;
     struct sink sink = {0};
     CURL *easy = handle_for(attempt->place, attempt->path, &sink);
-    int rc;
+    int rc, again;
 
     atomic_store(&attempt->begun, true);
     rc = perform(attempt->place, easy, &sink, NULL);
     must(rc == 0 || rc == -ECANCELED);
     must(rc < 0 || sink.size == BODY || sink.size == 11);
     weft_uncancel();
-    rc = weft_yield() == -ECANCELED ? -ECANCELED
-                                    : rc; /* time for what must not come any more; or it comes only now */
+    again = weft_yield();                                 /* time for what must not come any more */
+    must(again == 0 || (again == -ECANCELED && rc == 0)); /* a cancellation comes once: then, or only now */
+    rc = again < 0 ? again : rc;
     curl_easy_cleanup(easy);
     return rc;
 }
