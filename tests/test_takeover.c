@@ -354,6 +354,52 @@ static void stopping_waits_for_a_task_without_worker(void **state)
     assert_int_equal(atomic_load(&unblocked), 1);
 }
 
+/* ---- after a calm second ---- */
+
+static int ends[2];
+
+/* It blocks until another task of its worker has written: only the take-over lets that one run. */
+static intptr_t waits_in_the_kernel(void *arg)
+{
+    char byte;
+
+    (void)arg;
+    must_be(read(ends[0], &byte, 1), 1);
+    return 0;
+}
+
+static intptr_t writes(void *arg)
+{
+    (void)arg;
+    must_be(write(ends[1], "x", 1), 1);
+    return 0;
+}
+
+/* The monitor ticks at its slowest after most of a second without a suspicion. */
+static intptr_t is_stuck_after_long_work(void *arg)
+{
+    int64_t until = weft_now() + WEFT_MS(1200);
+    weft_task *other, *stuck;
+
+    while (weft_now() < until)
+        must_be(weft_yield(), 0);
+    stuck = spawn(waits_in_the_kernel, NULL);
+    must_be(weft_yield(), 0);
+    other = spawn(writes, NULL);
+    must_be(weft_await(other), 0);
+    must_be(weft_await(stuck), 0);
+    return (intptr_t)arg;
+}
+
+static void a_worker_that_is_stuck_after_long_work_is_taken_over(void **state)
+{
+    (void)state;
+    must_be(pipe(ends), 0);
+    assert_int_equal(run_on(1, is_stuck_after_long_work, NULL), 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +411,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_a_mutex_protects_stays_exact),
         cmocka_unit_test(with_the_takeover_off_others_wait),
         cmocka_unit_test(stopping_waits_for_a_task_without_worker),
+        cmocka_unit_test(a_worker_that_is_stuck_after_long_work_is_taken_over),
     };
 
     return run_all(tests, argc, argv);
