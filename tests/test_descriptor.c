@@ -1037,6 +1037,39 @@ static void two_runtimes_wait_for_one_descriptor(void **state)
     close_pair(fds);
 }
 
+/* ---- a socket is read with another system call than a file ---- */
+
+static intptr_t a_socket_then_a_pipe(void *arg)
+{
+    int pair[2], ends[2];
+    char byte = 0;
+
+    must_be(weft_socket_pair(SOCK_STREAM, pair), 0);
+    must_be(weft_read(pair[0], &byte, 0), 0); /* nothing is asked for, and nothing is there: no wait */
+    must_be(weft_write(pair[1], "s", 1), 1);
+    must_be(weft_read(pair[0], &byte, 0), 0);
+    must_be(weft_read(pair[0], &byte, 1), 1);
+    must_be(byte, 's');
+    /* The number becomes a pipe's behind weft's back. */
+    must_be(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    must_be(dup2(ends[0], pair[0]), pair[0]);
+    must_be(write(ends[1], "p", 1), 1);
+    must_be(weft_poll(pair[0], POLLIN, 0) & POLLIN, POLLIN);
+    must_be(weft_read(pair[0], &byte, 1), 1);
+    must_be(byte, 'p');
+    must_be(weft_close(pair[0]), 0);
+    must_be(weft_close(pair[1]), 0);
+    close(ends[0]);
+    close(ends[1]);
+    return (intptr_t)arg;
+}
+
+static void a_number_is_read_as_what_it_is_now(void **state)
+{
+    (void)state;
+    run_everywhere(a_socket_then_a_pipe);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -1061,6 +1094,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(running_out_of_descriptors_is_an_error_that_passes),
         cmocka_unit_test(a_descriptor_outlives_the_runtime_that_waited_for_it),
         cmocka_unit_test(two_runtimes_wait_for_one_descriptor),
+        cmocka_unit_test(a_number_is_read_as_what_it_is_now),
     };
 
     return run_all(tests, argc, argv);
