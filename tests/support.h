@@ -182,11 +182,32 @@ static UNUSED intptr_t run_with(const weft_config *config, weft_fn *fn, void *ar
     return result;
 }
 
+/* On one worker that nobody takes over, however slow the machine: what is ready runs in the order it became so. */
+static UNUSED intptr_t run_alone(weft_fn *fn, void *arg)
+{
+    weft_config config = {.workers = 1, .takeover_us = WEFT_NEVER};
+
+    return run_with(&config, fn, arg);
+}
+
 static UNUSED intptr_t run_on(uint32_t workers, weft_fn *fn, void *arg)
 {
     weft_config config = {.workers = workers};
 
     return run_with(&config, fn, arg);
+}
+
+/* As run_on, for tests with threads of their own, which may end meanwhile. */
+static UNUSED intptr_t run_beside_threads(uint32_t workers, weft_fn *fn, void *arg)
+{
+    weft_config config = {.workers = workers};
+    weft_runtime *runtime;
+    intptr_t result;
+
+    must_be(weft_runtime_start(&config, &runtime), 0);
+    result = weft_runtime_run(runtime, fn, arg);
+    must_be(weft_runtime_stop(runtime, WEFT_SEC(20)), 0);
+    return result;
 }
 
 /* WEFT_WORKERS for the stress tests, which choose nothing themselves. */

@@ -63,7 +63,7 @@ static intptr_t last_goes_on(void *arg)
 static void indices_are_in_order_and_the_last_does_not_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, last_goes_on, NULL), 0);
+    assert_int_equal(run_alone(last_goes_on, NULL), 0);
 }
 
 static intptr_t give_up_anywhere(void *arg)
@@ -93,7 +93,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_party_that_gives_up_is_not_counted(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere, NULL), 0);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 0);
 }
 
 static intptr_t cancelled_when_all_are_there(void *arg)
@@ -121,7 +121,7 @@ static intptr_t cancelled_when_all_are_there(void *arg)
 static void a_party_cancelled_when_all_are_there_has_its_index(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_when_all_are_there, NULL), 0);
+    assert_int_equal(run_alone(cancelled_when_all_are_there, NULL), 0);
 }
 
 static intptr_t late_or_cancelled(void *arg)
@@ -144,7 +144,7 @@ static intptr_t late_or_cancelled(void *arg)
 static void deadlines_and_cancellation_end_the_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, late_or_cancelled, NULL), 0);
+    assert_int_equal(run_alone(late_or_cancelled, NULL), 0);
 }
 
 static void meet(weft_barrier *barrier)
@@ -185,7 +185,7 @@ static intptr_t broken(void *arg)
 static void reset_and_abort_break_those_that_wait_and_it_is_usable_again(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, broken, NULL), 0);
+    assert_int_equal(run_alone(broken, NULL), 0);
 }
 
 /* ---- races ---- */

@@ -131,7 +131,7 @@ static intptr_t computes_in_a_section(void *unused)
 static void computing_in_a_section_is_allowed(void **state)
 {
     (void)state;
-    must_be(run_on(1, computes_in_a_section, NULL), 0);
+    must_be(run_alone(computes_in_a_section, NULL), 0);
     must_be(run_on(4, computes_in_a_section, NULL), 0);
 }
 
@@ -161,7 +161,7 @@ static intptr_t blocks_beside_a_pinned_task(void *unused)
 static void pinned_tasks_prevent_it(void **state)
 {
     (void)state;
-    must_be(run_on(1, blocks_beside_a_pinned_task, NULL), 0);
+    must_be(run_alone(blocks_beside_a_pinned_task, NULL), 0);
 }
 
 static intptr_t suspends_in_a_section(void *unused)
@@ -194,7 +194,7 @@ static void misuse_is_an_error_and_harms_nobody(void **state)
     (void)state;
     assert_int_equal(weft_block_begin(), -EPERM);
     assert_int_equal(weft_block_end(), -EPERM);
-    must_be(run_on(1, misuses, NULL), 0);
+    must_be(run_alone(misuses, NULL), 0);
 }
 
 int main(int argc, char **argv)

@@ -193,7 +193,7 @@ static intptr_t wake_all(void *arg)
 static void a_send_or_the_close_wakes_all_who_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, wake_all, NULL), 0);
+    assert_int_equal(run_alone(wake_all, NULL), 0);
 }
 
 static intptr_t give_up(void *arg)
@@ -240,7 +240,7 @@ static intptr_t give_up(void *arg)
 static void who_gives_up_misses_nothing(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up, NULL), 0);
+    assert_int_equal(run_alone(give_up, NULL), 0);
 }
 
 static intptr_t receive_twice_at_once(void *arg)
@@ -269,7 +269,7 @@ static intptr_t receive_twice_at_once(void *arg)
 static void a_second_receiver_is_refused(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, receive_twice_at_once, NULL), 0);
+    assert_int_equal(run_alone(receive_twice_at_once, NULL), 0);
 }
 
 /* ---- at every point, with exact accounting ---- */

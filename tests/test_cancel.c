@@ -61,7 +61,7 @@ static intptr_t cancels_early(void *arg)
 static void cancelled_before_it_starts_a_task_never_runs(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancels_early, NULL), 0);
+    assert_int_equal(run_alone(cancels_early, NULL), 0);
 }
 
 static intptr_t cancels_late(void *arg)
@@ -378,7 +378,7 @@ static intptr_t cancels_itself(void *arg)
 static void a_cancelled_task_never_starts_what_it_awaits(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancels_itself, NULL), 0);
+    assert_int_equal(run_alone(cancels_itself, NULL), 0);
 }
 
 /* A result that is there already is not thrown away. */
@@ -398,7 +398,7 @@ static void a_result_that_is_there_is_returned_to_a_cancelled_awaiter(void **sta
 {
     (void)state;
     clear();
-    assert_int_equal(run_on(1, awaits_the_finished, NULL), 0);
+    assert_int_equal(run_alone(awaits_the_finished, NULL), 0);
 }
 
 /* ---- masks ---- */

@@ -1,38 +1,5 @@
 /* weft_chan: order, hand-over, closing, cancellation and deadlines at every point, tasks mixed with threads. */
-#include <errno.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include <weft.h>
-
-#include <cmocka.h>
-
-/* For code on other stacks and threads, from which cmocka cannot jump back. */
-#define must(condition)                                                             \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                \
-        }                                                                           \
-    } while (0)
-
-static intptr_t run_on(uint32_t workers, weft_fn *fn)
-{
-    weft_config config = {.workers = workers};
-    weft_runtime *runtime;
-    intptr_t result;
-
-    must(weft_runtime_start(&config, &runtime) == 0);
-    result = weft_runtime_run(runtime, fn, NULL);
-    must(weft_runtime_stop(runtime, WEFT_SEC(10)) == 0);
-    return result;
-}
+#include "support.h"
 
 /* ---- without waiting ---- */
 
@@ -241,7 +208,7 @@ static intptr_t order_of_senders(void *arg)
 static void senders_are_served_in_order(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, order_of_senders), 0);
+    assert_int_equal(run_alone(order_of_senders, NULL), 0);
 }
 
 static intptr_t order_of_receivers(void *arg)
@@ -267,7 +234,7 @@ static intptr_t order_of_receivers(void *arg)
 static void receivers_are_served_in_order(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, order_of_receivers), 0);
+    assert_int_equal(run_alone(order_of_receivers, NULL), 0);
 }
 
 static intptr_t closing_wakes(void *arg)
@@ -300,7 +267,7 @@ static intptr_t closing_wakes(void *arg)
 static void closing_wakes_both_sides(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, closing_wakes), 0);
+    assert_int_equal(run_alone(closing_wakes, NULL), 0);
 }
 
 static intptr_t cancelled_senders(void *arg)
@@ -332,7 +299,7 @@ static intptr_t cancelled_senders(void *arg)
 static void a_cancelled_sender_has_not_sent(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_senders), 0);
+    assert_int_equal(run_alone(cancelled_senders, NULL), 0);
 }
 
 static intptr_t cancelled_receivers(void *arg)
@@ -358,7 +325,7 @@ static intptr_t cancelled_receivers(void *arg)
 static void a_cancelled_receiver_has_taken_nothing(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_receivers), 0);
+    assert_int_equal(run_alone(cancelled_receivers, NULL), 0);
 }
 
 /* The task does its operation while it is cancelled; the next suspension point tells. */
@@ -412,7 +379,7 @@ static intptr_t cancelled_at_the_grant(void *arg)
 static void nothing_is_lost_when_a_waiter_is_cancelled_at_the_grant(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_at_the_grant), 0);
+    assert_int_equal(run_alone(cancelled_at_the_grant, NULL), 0);
 }
 
 static intptr_t closed_and_cancelled(void *arg)
@@ -438,7 +405,7 @@ static intptr_t closed_and_cancelled(void *arg)
 static void a_waiter_cancelled_at_the_close_hears_of_the_close(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, closed_and_cancelled), 0);
+    assert_int_equal(run_alone(closed_and_cancelled, NULL), 0);
 }
 
 static intptr_t deadlines_and_cancelled_callers(void *arg)
@@ -468,7 +435,7 @@ static intptr_t deadlines_and_cancelled_callers(void *arg)
 static void deadlines_and_cancellation_end_a_call_without_effect(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, deadlines_and_cancelled_callers), 0);
+    assert_int_equal(run_alone(deadlines_and_cancelled_callers, NULL), 0);
 }
 
 /* ---- several at once ---- */
@@ -594,7 +561,7 @@ static intptr_t batches_and_waiters(void *arg)
 static void a_batch_serves_as_many_waiters(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, batches_and_waiters), 0);
+    assert_int_equal(run_alone(batches_and_waiters, NULL), 0);
 }
 
 static intptr_t ended_batches(void *arg)
@@ -633,7 +600,7 @@ static intptr_t ended_batches(void *arg)
 static void a_batch_that_ends_early_says_how_many_were_sent(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, ended_batches), 0);
+    assert_int_equal(run_alone(ended_batches, NULL), 0);
 }
 
 enum { SENDERS = 3, BATCHES = 300 };
@@ -699,7 +666,7 @@ static void batches_lose_and_double_nothing(void **state)
 
     (void)state;
     for (int w = 0; w < 3; w++)
-        assert_int_equal(run_on(workers[w], crowded_batches), 0);
+        assert_int_equal(run_on(workers[w], crowded_batches, NULL), 0);
 }
 
 /* ---- tasks and threads ---- */
@@ -746,7 +713,7 @@ static void a_task_talks_to_a_thread(void **state)
         back = weft_chan_new(sizeof(int), capacities[c]);
         assert_true(shared != NULL && back != NULL);
         assert_int_equal(pthread_create(&thread, NULL, echo, NULL), 0);
-        assert_int_equal(run_on(2, ask), -EPIPE);
+        assert_int_equal(run_beside_threads(2, ask, NULL), -EPIPE);
         assert_int_equal(pthread_join(thread, NULL), 0);
         weft_chan_free(shared);
         weft_chan_free(back);
@@ -787,7 +754,7 @@ static void the_receiver_of_the_last_element_may_free_the_channel(void **state)
     shared = weft_chan_new(sizeof(weft_chan *), 1);
     assert_non_null(shared);
     assert_int_equal(pthread_create(&thread, NULL, reply_to_what_comes, NULL), 0);
-    assert_int_equal(run_on(2, ask_for_replies), 0);
+    assert_int_equal(run_beside_threads(2, ask_for_replies, NULL), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     weft_chan_free(shared);
 }

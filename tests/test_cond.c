@@ -88,7 +88,7 @@ static intptr_t signals_in_order(void *arg)
 static void a_signal_wakes_the_first_and_a_broadcast_all(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, signals_in_order, NULL), -EPERM);
+    assert_int_equal(run_alone(signals_in_order, NULL), -EPERM);
 }
 
 static intptr_t cancelled_holds_again(void *arg)
@@ -116,7 +116,7 @@ static intptr_t cancelled_holds_again(void *arg)
 static void a_cancelled_waiter_holds_the_mutex_and_leaves_the_notification_to_others(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_holds_again, NULL), 0);
+    assert_int_equal(run_alone(cancelled_holds_again, NULL), 0);
 }
 
 static intptr_t notified_and_cancelled(void *arg)
@@ -146,7 +146,7 @@ static intptr_t notified_and_cancelled(void *arg)
 static void a_notified_waiter_that_is_cancelled_reports_the_notification(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, notified_and_cancelled, NULL), 0);
+    assert_int_equal(run_alone(notified_and_cancelled, NULL), 0);
 }
 
 static intptr_t late_or_cancelled(void *arg)
@@ -171,7 +171,7 @@ static intptr_t late_or_cancelled(void *arg)
 static void deadlines_and_cancellation_end_the_wait_with_the_mutex(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, late_or_cancelled, NULL), 0);
+    assert_int_equal(run_alone(late_or_cancelled, NULL), 0);
 }
 
 /* ---- races ---- */

@@ -256,7 +256,7 @@ static intptr_t keeps_headers(void *arg)
 static void headers_are_kept_if_asked_for(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, keeps_headers, NULL), 0);
+    assert_int_equal(run_alone(keeps_headers, NULL), 0);
 }
 
 /* ---- what goes wrong ---- */
@@ -316,7 +316,7 @@ static intptr_t exceeds_the_limit(void *arg)
 static void a_body_has_a_limit(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, exceeds_the_limit, NULL), 0);
+    assert_int_equal(run_alone(exceeds_the_limit, NULL), 0);
 }
 
 /* ---- many at once ---- */
@@ -848,7 +848,7 @@ static void misuse_is_an_error(void **state)
 
     (void)state;
     assert_int_equal(weft_curl_open(&client, NULL), -EPERM);
-    assert_int_equal(run_on(1, misuses, NULL), 0);
+    assert_int_equal(run_alone(misuses, NULL), 0);
     assert_int_equal(weft_curl_errno(CURLE_OK), 0);
     assert_int_equal(weft_curl_errno(CURLE_PEER_FAILED_VERIFICATION), -EKEYREJECTED);
 }
@@ -874,7 +874,7 @@ static intptr_t runs_out(void *arg)
 static void without_descriptors_there_is_no_client(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, runs_out, NULL), 0);
+    assert_int_equal(run_alone(runs_out, NULL), 0);
 }
 
 /* libcurl keeps what it has once set up: it must not be counted as left behind by the first test. */

@@ -849,7 +849,7 @@ static intptr_t runs_out(void *arg)
 static void running_out_of_descriptors_is_an_error_that_passes(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, runs_out, NULL), 0);
+    assert_int_equal(run_alone(runs_out, NULL), 0);
     assert_int_equal(run_on(3, runs_out, NULL), 0);
 }
 
@@ -949,7 +949,7 @@ static intptr_t reuse_before_the_turn(void *arg)
 static void a_number_used_again_before_the_woken_had_its_turn_is_not_touched(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, reuse_before_the_turn, NULL), 0);
+    assert_int_equal(run_alone(reuse_before_the_turn, NULL), 0);
 }
 
 /* ---- a runtime that is gone ---- */

@@ -1,36 +1,5 @@
 /* weft_event: whom a set wakes, cancellation and deadlines at every point, tasks mixed with threads. */
-#include <errno.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include <weft.h>
-
-#include <cmocka.h>
-
-/* For code on other stacks and threads, from which cmocka cannot jump back. */
-#define must(condition)                                                             \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                \
-        }                                                                           \
-    } while (0)
-
-static intptr_t run_on(uint32_t workers, weft_fn *fn)
-{
-    weft_config config = {.workers = workers};
-    weft_runtime *runtime;
-    intptr_t result;
-
-    must(weft_runtime_start(&config, &runtime) == 0);
-    result = weft_runtime_run(runtime, fn, NULL);
-    must(weft_runtime_stop(runtime, WEFT_SEC(10)) == 0);
-    return result;
-}
+#include "support.h"
 
 static weft_event shared;
 static int order[16];
@@ -104,7 +73,7 @@ static intptr_t set_clear_wakes(void *arg)
 static void set_then_clear_wakes_exactly_those_that_waited(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, set_clear_wakes), 10);
+    assert_int_equal(run_alone(set_clear_wakes, NULL), 10);
 }
 
 static intptr_t give_up_anywhere(void *arg)
@@ -128,7 +97,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_cancelled_waiter_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere), 0);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 0);
 }
 
 static intptr_t cancelled_at_the_set(void *arg)
@@ -158,7 +127,7 @@ static intptr_t cancelled_at_the_set(void *arg)
 static void a_waiter_cancelled_at_the_set_returns_0(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_at_the_set), 2);
+    assert_int_equal(run_alone(cancelled_at_the_set, NULL), 2);
 }
 
 static intptr_t deadline(void *arg)
@@ -177,7 +146,7 @@ static intptr_t deadline(void *arg)
 static void a_deadline_ends_the_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, deadline), 0);
+    assert_int_equal(run_alone(deadline, NULL), 0);
 }
 
 static intptr_t wait_cancelled(void *arg)
@@ -195,7 +164,7 @@ static intptr_t wait_cancelled(void *arg)
 static void a_cancelled_task_does_not_wait_even_for_a_set_event(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, wait_cancelled), 0);
+    assert_int_equal(run_alone(wait_cancelled, NULL), 0);
 }
 
 static void *wait_in_thread(void *arg)
@@ -219,7 +188,7 @@ static void a_task_wakes_threads(void **state)
     begin_clear();
     for (int i = 0; i < 3; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, wait_in_thread, &shared), 0);
-    assert_int_equal(run_on(1, set_in_task), 0);
+    assert_int_equal(run_beside_threads(1, set_in_task, NULL), 0);
     for (int i = 0; i < 3; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
 }
@@ -265,7 +234,7 @@ static void the_waiter_may_free_the_event_at_once(void **state)
     frames = weft_chan_new(sizeof(weft_event *), 1);
     assert_non_null(frames);
     assert_int_equal(pthread_create(&thread, NULL, set_what_comes, NULL), 0);
-    assert_int_equal(run_on(2, wait_in_a_frame), 0);
+    assert_int_equal(run_beside_threads(2, wait_in_a_frame, NULL), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     weft_chan_free(frames);
 }

@@ -144,7 +144,7 @@ static intptr_t mixed(void *arg)
 static void reading_and_writing_share_one_position(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, mixed, NULL), 0);
+    assert_int_equal(run_alone(mixed, NULL), 0);
 }
 
 /* ---- lines ---- */
@@ -210,7 +210,7 @@ static intptr_t lines(void *arg)
 static void lines_come_whole(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, lines, NULL), 0);
+    assert_int_equal(run_alone(lines, NULL), 0);
     assert_int_equal(run_on(4, lines, NULL), 0);
 }
 
@@ -264,7 +264,7 @@ static intptr_t errors(void *arg)
 static void errors_are_those_of_the_system(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, errors, NULL), 0);
+    assert_int_equal(run_alone(errors, NULL), 0);
     errors(NULL); /* and outside a runtime */
 }
 
@@ -339,7 +339,7 @@ static void a_full_disk_is_told_and_loses_nothing(void **state)
         rmdir(path);
         skip();
     }
-    assert_int_equal(run_on(1, fill_disk, NULL), 0);
+    assert_int_equal(run_alone(fill_disk, NULL), 0);
     must_be(umount(path), 0);
     rmdir(path);
 }
@@ -396,7 +396,7 @@ static intptr_t busy(void *arg)
 static void a_pipe_is_waited_for_and_a_second_reader_refused(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, busy, NULL), 0);
+    assert_int_equal(run_alone(busy, NULL), 0);
     assert_int_equal(run_on(2, busy, NULL), 0);
 }
 
@@ -654,7 +654,7 @@ static intptr_t cancel_somewhere(void *arg)
 static void cancellation_at_any_moment_leaves_nothing(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancel_somewhere, NULL), 0);
+    assert_int_equal(run_alone(cancel_somewhere, NULL), 0);
     assert_int_equal(run_on(3, cancel_somewhere, NULL), 0);
 }
 
@@ -714,7 +714,7 @@ static intptr_t refused(void *arg)
 static void a_stackless_task_is_refused(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, refused, NULL), 0);
+    assert_int_equal(run_alone(refused, NULL), 0);
 }
 
 static int make_place(void **state)

@@ -113,8 +113,8 @@ static intptr_t awaits_one_that_forks(void *arg)
 static void a_child_ends_where_its_task_returns(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, returns_twice, NULL), 70);
-    assert_int_equal(run_on(1, awaits_one_that_forks, NULL), 70);
+    assert_int_equal(run_alone(returns_twice, NULL), 70);
+    assert_int_equal(run_alone(awaits_one_that_forks, NULL), 70);
 }
 
 /* The child closes what the parent waits for: the parent is still told. */

@@ -241,7 +241,7 @@ static void p8_for_each_over_a_generator_and_an_asynchronous_one(void **state)
 {
     (void)state;
     everywhere(p8);
-    must_be(run_on(1, p8_waiting, NULL), 0);
+    must_be(run_alone(p8_waiting, NULL), 0);
     must_be(run_on(8, p8_waiting, NULL), 0);
 }
 
@@ -698,13 +698,13 @@ static intptr_t resume_in_scopes_in_steps(void *arg)
 static void a_scope_must_end_before_the_yield_also_in_a_step(void **state)
 {
     (void)state;
-    must_be(run_on(1, resume_in_scopes_in_steps, NULL), 0);
+    must_be(run_alone(resume_in_scopes_in_steps, NULL), 0);
 }
 
 static void a_scope_must_end_before_the_yield(void **state)
 {
     (void)state;
-    must_be(run_on(1, resume_in_scopes, NULL), 0);
+    must_be(run_alone(resume_in_scopes, NULL), 0);
 }
 
 /* One asynchronous generator, resumed by many tasks in turn. */

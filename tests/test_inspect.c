@@ -115,7 +115,7 @@ static void tasks_are_seen_with_what_they_do_and_who_awaits_them(void **state)
     (void)state;
     for (int i = 0; i < FEWER(200); i++) {
         release_all = (weft_event)WEFT_EVENT_INIT;
-        must_be(run_on(1, looks, NULL), 0);
+        must_be(run_alone(looks, NULL), 0);
     }
 }
 
@@ -151,7 +151,7 @@ static intptr_t runs_in_place(void *unused)
 static void tasks_that_run_in_place_are_under_their_awaiters(void **state)
 {
     (void)state;
-    must_be(run_on(1, runs_in_place, NULL), 0);
+    must_be(run_alone(runs_in_place, NULL), 0);
 }
 
 /* ---- the tree ---- */
@@ -225,7 +225,7 @@ static void the_tree_shows_awaiters_above_what_they_await(void **state)
 {
     (void)state;
     release_all = (weft_event)WEFT_EVENT_INIT;
-    must_be(run_on(1, prints, NULL), 0);
+    must_be(run_alone(prints, NULL), 0);
 }
 
 static weft_task *partner[2];

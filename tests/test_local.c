@@ -216,7 +216,7 @@ static void a_task_that_never_ran_has_its_values_destroyed(void **state)
     for (int i = 0; i < FEWER(500); i++) {
         atomic_store(&made, 0);
         atomic_store(&destroyed, 0);
-        must_be(run_on(1, cancels_what_has_not_started, NULL), 0);
+        must_be(run_alone(cancels_what_has_not_started, NULL), 0);
         expect_balance();
     }
 }
@@ -283,7 +283,7 @@ static void a_destructor_that_sets_again_comes_to_an_end(void **state)
 {
     (void)state;
     atomic_store(&destroyed, 0);
-    must_be(run_on(1, sets_a_stubborn_value, NULL), 0);
+    must_be(run_alone(sets_a_stubborn_value, NULL), 0);
     assert_in_range(atomic_load(&destroyed), 1, 100);
 }
 

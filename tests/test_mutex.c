@@ -1,37 +1,5 @@
 /* weft_mutex: order, hand-over, cancellation and deadlines at every point, tasks mixed with threads. */
-#include <errno.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include <weft.h>
-
-#include <cmocka.h>
-
-/* For code on other stacks and threads, from which cmocka cannot jump back. */
-#define must(condition)                                                             \
-    do {                                                                            \
-        if (!(condition)) {                                                         \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                \
-        }                                                                           \
-    } while (0)
-
-static intptr_t run_on(uint32_t workers, weft_fn *fn)
-{
-    weft_config config = {.workers = workers};
-    weft_runtime *runtime;
-    intptr_t result;
-
-    must(weft_runtime_start(&config, &runtime) == 0);
-    result = weft_runtime_run(runtime, fn, NULL);
-    must(weft_runtime_stop(runtime, WEFT_SEC(10)) == 0);
-    return result;
-}
+#include "support.h"
 
 static void misuse_and_try_forms(void **state)
 {
@@ -102,7 +70,7 @@ static intptr_t served_in_order(void *arg)
 static void waiters_are_served_in_order_and_not_overtaken(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, served_in_order), -EPERM);
+    assert_int_equal(run_alone(served_in_order, NULL), -EPERM);
 }
 
 /* ---- giving up ---- */
@@ -129,7 +97,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_cancelled_waiter_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere), 0);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 0);
 }
 
 static intptr_t all_give_up(void *arg)
@@ -153,7 +121,7 @@ static intptr_t all_give_up(void *arg)
 static void a_queue_that_gave_up_leaves_a_plain_mutex(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, all_give_up), -EPERM);
+    assert_int_equal(run_alone(all_give_up, NULL), -EPERM);
 }
 
 static intptr_t lock_then_yield(void *arg)
@@ -196,7 +164,7 @@ static intptr_t granted_and_cancelled_both_ways(void *arg)
 static void a_waiter_cancelled_at_the_grant_keeps_it_and_hears_of_it_later(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, granted_and_cancelled_both_ways), 0);
+    assert_int_equal(run_alone(granted_and_cancelled_both_ways, NULL), 0);
 }
 
 static intptr_t deadline(void *arg)
@@ -219,7 +187,7 @@ static intptr_t deadline(void *arg)
 static void a_waiter_whose_deadline_passes_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, deadline), 0);
+    assert_int_equal(run_alone(deadline, NULL), 0);
 }
 
 static intptr_t lock_cancelled(void *arg)
@@ -240,7 +208,7 @@ static intptr_t lock_cancelled(void *arg)
 static void a_cancelled_task_does_not_lock_even_a_free_mutex(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, lock_cancelled), 0);
+    assert_int_equal(run_alone(lock_cancelled, NULL), 0);
 }
 
 static intptr_t lock_masked(void *arg)
@@ -270,7 +238,7 @@ static intptr_t cancel_masked(void *arg)
 static void a_masked_waiter_waits_on(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancel_masked), 1);
+    assert_int_equal(run_alone(cancel_masked, NULL), 1);
 }
 
 /* ---- tasks and threads ---- */
@@ -327,7 +295,7 @@ static void tasks_and_threads_exclude_each_other(void **state)
     counter = 0;
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, count_in_thread, NULL), 0);
-    assert_int_equal(run_on(2, count_in_tasks), 0);
+    assert_int_equal(run_beside_threads(2, count_in_tasks, NULL), 0);
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(counter, (TASKS + THREADS) * ROUNDS);
@@ -380,7 +348,7 @@ static intptr_t last_holder_frees(void *arg)
 static void the_last_holder_may_free_the_mutex(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(2, last_holder_frees), 0);
+    assert_int_equal(run_on(2, last_holder_frees, NULL), 0);
 }
 
 int main(void)

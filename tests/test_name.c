@@ -444,7 +444,7 @@ static intptr_t look_up_in_child(void *arg)
         sigemptyset(&none); /* a worker blocks signals, the alarm must come */
         sigprocmask(SIG_SETMASK, &none, NULL);
         alarm(20);
-        _exit(run_on(1, look_up, "some.test") == 0 ? 0 : 1);
+        _exit(run_alone(look_up, "some.test") == 0 ? 0 : 1);
     }
     must_be(waitpid(pid, &status, 0), pid);
     must_be(status, 0);
@@ -473,7 +473,7 @@ static void a_child_has_permits_of_its_own(void **state)
     (void)state;
     if (SUPPORT_SANITIZED || getenv("WEFT_TEST_EMULATED")) /* nor can qemu: test_fork.c */
         skip();
-    assert_int_equal(run_on(1, fork_while_one_looks_up, NULL), 0);
+    assert_int_equal(run_alone(fork_while_one_looks_up, NULL), 0);
     assert_int_equal(run_on(2, fork_while_one_looks_up, NULL), 0);
 }
 

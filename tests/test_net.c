@@ -472,7 +472,7 @@ static void descriptors_travel_over_unix_sockets(void **state)
 {
     (void)state;
     for (int i = 0; i < FEWER(50); i++)
-        assert_int_equal(run_on(1, pass_descriptors, NULL), 0);
+        assert_int_equal(run_alone(pass_descriptors, NULL), 0);
     run_everywhere(pass_descriptors);
 }
 

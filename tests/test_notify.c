@@ -66,7 +66,7 @@ static intptr_t one_permit(void *arg)
 static void one_permit_at_most_is_kept_for_the_next(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, one_permit, NULL), 0);
+    assert_int_equal(run_alone(one_permit, NULL), 0);
 }
 
 static intptr_t one_and_all(void *arg)
@@ -95,7 +95,7 @@ static intptr_t one_and_all(void *arg)
 static void the_first_is_woken_or_all_that_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, one_and_all, NULL), 0);
+    assert_int_equal(run_alone(one_and_all, NULL), 0);
 }
 
 static intptr_t give_up_anywhere(void *arg)
@@ -125,7 +125,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_cancelled_waiter_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere, NULL), 1);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 1);
 }
 
 static intptr_t notified_and_cancelled(void *arg)
@@ -150,7 +150,7 @@ static intptr_t notified_and_cancelled(void *arg)
 static void a_notified_waiter_that_is_cancelled_reports_the_notification(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, notified_and_cancelled, NULL), 0);
+    assert_int_equal(run_alone(notified_and_cancelled, NULL), 0);
 }
 
 static intptr_t wait_cancelled(void *arg)
@@ -168,7 +168,7 @@ static intptr_t wait_cancelled(void *arg)
 static void a_cancelled_task_does_not_take_the_permit(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, wait_cancelled, NULL), 0);
+    assert_int_equal(run_alone(wait_cancelled, NULL), 0);
 }
 
 /* ---- races ---- */

@@ -91,7 +91,7 @@ static intptr_t all_wait(void *arg)
 static void those_that_wait_try_one_after_the_other_until_it_succeeds(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, all_wait, NULL), 0);
+    assert_int_equal(run_alone(all_wait, NULL), 0);
 }
 
 static intptr_t only_one_next(void *arg)
@@ -119,7 +119,7 @@ static intptr_t only_one_next(void *arg)
 static void after_a_failure_exactly_one_tries_next(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, only_one_next, NULL), 2);
+    assert_int_equal(run_alone(only_one_next, NULL), 2);
 }
 
 static intptr_t cancelled_callers(void *arg)
@@ -149,7 +149,7 @@ static intptr_t cancelled_callers(void *arg)
 static void a_cancelled_caller_passes_the_turn_on(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_callers, NULL), 1);
+    assert_int_equal(run_alone(cancelled_callers, NULL), 1);
 }
 
 static intptr_t late_or_cancelled(void *arg)
@@ -174,7 +174,7 @@ static intptr_t late_or_cancelled(void *arg)
 static void deadlines_and_cancellation_end_the_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, late_or_cancelled, NULL), 1);
+    assert_int_equal(run_alone(late_or_cancelled, NULL), 1);
 }
 
 /* ---- races ---- */

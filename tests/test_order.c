@@ -37,7 +37,7 @@ static intptr_t traces_turns(void *arg)
 static void on_one_worker_tasks_take_turns_in_order_of_arrival(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, traces_turns, NULL), 0);
+    assert_int_equal(run_alone(traces_turns, NULL), 0);
     assert_string_equal(trace, ".abcde.abcde.abcde.");
 }
 
@@ -155,7 +155,7 @@ static void what_a_new_task_spawns_starts_before_those_that_wait_for_their_start
 
     (void)state;
     for (int tries = 0; tries < 100 && !seen; tries++) {
-        assert_int_equal(run_on(1, spawns_three_generations, NULL), 0);
+        assert_int_equal(run_alone(spawns_three_generations, NULL), 0);
         assert_int_equal(strlen(trace), 10);
         seen = strcmp(trace, "a12b12c12.") == 0;
     }
@@ -192,7 +192,7 @@ static intptr_t wakes_three(void *arg)
 static void what_woken_tasks_spawn_starts_in_the_order_of_their_waking(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, wakes_three, NULL), 0);
+    assert_int_equal(run_alone(wakes_three, NULL), 0);
     assert_int_equal(strlen(trace), 6);
     for (int i = 0; i < 3; i++)
         assert_int_equal(trace[3 + i], trace[i] - 'a' + 'A');
@@ -219,7 +219,7 @@ static intptr_t spawns_a_thousand(void *arg)
 static void what_one_task_spawns_starts_in_that_order(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, spawns_a_thousand, NULL), 0);
+    assert_int_equal(run_alone(spawns_a_thousand, NULL), 0);
 }
 
 /* ---- a tree needs few stacks ---- */
@@ -329,7 +329,7 @@ static void what_old_tasks_spawn_ends_before_there_is_much_more(void **state)
     (void)state;
     atomic_store(&alive, 0);
     atomic_store(&most_alive, 0);
-    assert_int_equal(run_on(1, has_twenty_old_ones, NULL), 0);
+    assert_int_equal(run_alone(has_twenty_old_ones, NULL), 0);
     assert_true(atomic_load(&most_alive) <= 100);
 }
 
@@ -373,7 +373,7 @@ static void an_endless_recursion_leaves_a_limited_number_behind(void **state)
         atomic_store(&alive, 0);
         atomic_store(&most_alive, 0);
         atomic_store(&made, 0);
-        assert_int_equal(run_on(1, digs_for_a_while, (void *)way), 0);
+        assert_int_equal(run_alone(digs_for_a_while, (void *)way), 0);
         assert_int_equal(atomic_load(&alive), 0);
         assert_true(atomic_load(&most_alive) < 20000);
         assert_true(atomic_load(&made) > 40000 || FEWER(10) != 10);
@@ -439,7 +439,7 @@ static void who_yielded_goes_on_although_the_last_sibling_ran_in_place(void **st
 {
     (void)state;
     for (intptr_t way = 0; way < 2; way++)
-        assert_int_equal(run_on(1, has_a_new_backlog, (void *)way), 0);
+        assert_int_equal(run_alone(has_a_new_backlog, (void *)way), 0);
 }
 
 static atomic_int over;
@@ -475,8 +475,8 @@ static intptr_t begins_endless_chain(void *arg)
 static void the_oldest_starts_although_there_are_always_newer_ones(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, begins_endless_chain, NULL), 0);
-    assert_int_equal(run_on(1, begins_endless_chain, (void *)1), 0);
+    assert_int_equal(run_alone(begins_endless_chain, NULL), 0);
+    assert_int_equal(run_alone(begins_endless_chain, (void *)1), 0);
     assert_int_equal(run_on(3, begins_endless_chain, NULL), 0);
 }
 
@@ -507,8 +507,8 @@ static intptr_t begins_chain_beside_work(void *arg)
 static void the_oldest_starts_beside_old_tasks_that_work_long(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, begins_chain_beside_work, NULL), 0);
-    assert_int_equal(run_on(1, begins_chain_beside_work, (void *)1), 0);
+    assert_int_equal(run_alone(begins_chain_beside_work, NULL), 0);
+    assert_int_equal(run_alone(begins_chain_beside_work, (void *)1), 0);
 }
 
 static intptr_t takes_turns_beside_a_chain(void *arg)
@@ -525,8 +525,8 @@ static intptr_t takes_turns_beside_a_chain(void *arg)
 static void who_yields_has_his_turn_although_there_are_always_new_ones(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, takes_turns_beside_a_chain, NULL), 0);
-    assert_int_equal(run_on(1, takes_turns_beside_a_chain, (void *)1), 0);
+    assert_int_equal(run_alone(takes_turns_beside_a_chain, NULL), 0);
+    assert_int_equal(run_alone(takes_turns_beside_a_chain, (void *)1), 0);
     assert_int_equal(run_on(3, takes_turns_beside_a_chain, NULL), 0);
 }
 

@@ -2,19 +2,6 @@
  * calls; failures that nobody takes; cancellation at every point. */
 #include "races.h"
 
-/* As run_on, for tests with threads of their own, which may end meanwhile. */
-static intptr_t run_beside_threads(uint32_t workers, weft_fn *fn)
-{
-    weft_config config = {.workers = workers};
-    weft_runtime *runtime;
-    intptr_t result;
-
-    must_be(weft_runtime_start(&config, &runtime), 0);
-    result = weft_runtime_run(runtime, fn, NULL);
-    must_be(weft_runtime_stop(runtime, WEFT_SEC(20)), 0);
-    return result;
-}
-
 static void set_once(void **state)
 {
     weft_promise promise = WEFT_PROMISE_INIT;
@@ -67,7 +54,7 @@ static intptr_t many_awaiters(void *arg)
 static void every_awaiter_gets_the_result(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, many_awaiters, NULL), 0);
+    assert_int_equal(run_alone(many_awaiters, NULL), 0);
 }
 
 static intptr_t give_up_anywhere(void *arg)
@@ -89,7 +76,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_cancelled_awaiter_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere, NULL), 0);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 0);
 }
 
 static intptr_t cancelled_at_the_set(void *arg)
@@ -110,7 +97,7 @@ static intptr_t cancelled_at_the_set(void *arg)
 static void an_awaiter_cancelled_at_the_set_gets_the_result(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_at_the_set, NULL), 4);
+    assert_int_equal(run_alone(cancelled_at_the_set, NULL), 4);
 }
 
 static intptr_t deadline_and_cancelled_caller(void *arg)
@@ -133,7 +120,7 @@ static intptr_t deadline_and_cancelled_caller(void *arg)
 static void a_deadline_or_a_cancellation_ends_the_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, deadline_and_cancelled_caller, NULL), 8);
+    assert_int_equal(run_alone(deadline_and_cancelled_caller, NULL), 8);
 }
 
 static void *await_in_thread(void *arg)
@@ -156,7 +143,7 @@ static void threads_await_what_a_task_sets(void **state)
     shared = (weft_promise)WEFT_PROMISE_INIT;
     for (int i = 0; i < 3; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, await_in_thread, &shared), 0);
-    assert_int_equal(run_beside_threads(1, set_in_task), 0);
+    assert_int_equal(run_beside_threads(1, set_in_task, NULL), 0);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(pthread_join(threads[i], &result), 0);
         assert_int_equal((intptr_t)result, 77);
@@ -208,7 +195,7 @@ static void the_awaiter_may_free_the_promise_at_once(void **state)
     promises = weft_chan_new(sizeof(weft_promise *), 1);
     assert_non_null(promises);
     assert_int_equal(pthread_create(&thread, NULL, set_what_comes, NULL), 0);
-    assert_int_equal(run_beside_threads(2, await_and_free), 0);
+    assert_int_equal(run_beside_threads(2, await_and_free, NULL), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     weft_chan_free(promises);
 }
@@ -250,7 +237,7 @@ static void a_cancellation_races_with_the_set(void **state)
     promises = weft_chan_new(sizeof(weft_promise *), 1);
     assert_non_null(promises);
     assert_int_equal(pthread_create(&thread, NULL, set_what_comes, NULL), 0);
-    assert_int_equal(run_beside_threads(2, cancel_against_set), 0);
+    assert_int_equal(run_beside_threads(2, cancel_against_set, NULL), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     weft_chan_free(promises);
 }
@@ -335,7 +322,7 @@ static intptr_t stackless_gives_up(void *arg)
 static void a_cancelled_stackless_awaiter_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, stackless_gives_up, NULL), -EPERM);
+    assert_int_equal(run_alone(stackless_gives_up, NULL), -EPERM);
     assert_int_equal(weft_async_promise(&shared, NULL), -EPERM);
 }
 
@@ -408,7 +395,7 @@ static intptr_t cancel_what_follows(void *arg)
 static void what_follows_a_cancelled_wait_is_told(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancel_what_follows, NULL), 0);
+    assert_int_equal(run_alone(cancel_what_follows, NULL), 0);
 }
 
 static struct call forsaken[2];
@@ -476,7 +463,7 @@ static void what_follows_is_called_once_whatever_happens(void **state)
         promises = weft_chan_new(sizeof(weft_promise *), 1);
         assert_non_null(promises);
         assert_int_equal(pthread_create(&thread, NULL, set_what_comes, NULL), 0);
-        assert_int_equal(run_beside_threads(few_workers[i], cancel_what_follows_a_set), 0);
+        assert_int_equal(run_beside_threads(few_workers[i], cancel_what_follows_a_set, NULL), 0);
         assert_int_equal(pthread_join(thread, NULL), 0);
         weft_chan_free(promises);
     }

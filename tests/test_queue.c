@@ -396,7 +396,7 @@ static void on_each_order(weft_fn *fn, size_t capacity)
     for (int i = 0; i < 3; i++) {
         weft_queue *queue = queue_of(orders[i], sizeof(int64_t), capacity, compare_numbers);
 
-        must_be(run_on(1, fn, queue), 0);
+        must_be(run_alone(fn, queue), 0);
         weft_queue_free(queue);
     }
 }
@@ -575,7 +575,7 @@ static intptr_t shut_down_on_waiters(void *arg)
 static void shutting_down_ends_every_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, shut_down_on_waiters, NULL), 0);
+    assert_int_equal(run_alone(shut_down_on_waiters, NULL), 0);
 }
 
 static intptr_t joiners_come_and_go(void *arg)

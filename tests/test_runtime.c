@@ -655,10 +655,8 @@ static intptr_t makes_numbers(void *arg)
 
 static void counters_count(void **state)
 {
-    weft_config config = {.workers = 1, .takeover_us = WEFT_NEVER};
-
     (void)state;
-    assert_int_equal(run_with(&config, makes_numbers, NULL), 0);
+    assert_int_equal(run_alone(makes_numbers, NULL), 0);
 }
 
 int main(int argc, char **argv)

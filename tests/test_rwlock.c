@@ -113,7 +113,7 @@ static intptr_t served_in_order(void *arg)
 static void readers_queue_behind_writers_and_enter_together(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, served_in_order, NULL), -EPERM);
+    assert_int_equal(run_alone(served_in_order, NULL), -EPERM);
 }
 
 static intptr_t handed_over(void *arg)
@@ -142,7 +142,7 @@ static intptr_t handed_over(void *arg)
 static void the_lock_is_handed_over_and_not_overtaken(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, handed_over, NULL), -EPERM);
+    assert_int_equal(run_alone(handed_over, NULL), -EPERM);
 }
 
 /* ---- giving up ---- */
@@ -178,7 +178,7 @@ static intptr_t writer_gives_up(void *arg)
 static void a_writer_that_gives_up_lets_the_readers_behind_it_in(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, writer_gives_up, NULL), -EPERM);
+    assert_int_equal(run_alone(writer_gives_up, NULL), -EPERM);
 }
 
 static intptr_t give_up_anywhere(void *arg)
@@ -213,7 +213,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_cancelled_waiter_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere, NULL), 0);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 0);
 }
 
 static intptr_t lock_and_hear_later(void *arg)
@@ -248,7 +248,7 @@ static intptr_t cancelled_at_the_grant(void *arg)
 static void a_waiter_cancelled_at_the_grant_keeps_it_and_hears_of_it_later(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_at_the_grant, NULL), 0);
+    assert_int_equal(run_alone(cancelled_at_the_grant, NULL), 0);
 }
 
 static intptr_t late_or_cancelled(void *arg)
@@ -274,7 +274,7 @@ static intptr_t late_or_cancelled(void *arg)
 static void deadlines_and_cancellation_end_the_wait_without_the_lock(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, late_or_cancelled, NULL), -EPERM);
+    assert_int_equal(run_alone(late_or_cancelled, NULL), -EPERM);
 }
 
 /* ---- races ---- */

@@ -124,7 +124,7 @@ static intptr_t awaits_too_late(void *arg)
 static void a_task_that_is_awaited_too_late_never_starts(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, awaits_too_late, NULL), 0);
+    assert_int_equal(run_alone(awaits_too_late, NULL), 0);
 }
 
 /* ---- nesting ---- */

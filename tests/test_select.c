@@ -160,7 +160,7 @@ static void ready_cases_are_equally_likely(void **state)
 {
     (void)state;
     assert_int_equal(choose_evenly(NULL), 0); /* on a plain thread */
-    assert_int_equal(run_on(1, choose_evenly, NULL), 0);
+    assert_int_equal(run_alone(choose_evenly, NULL), 0);
 }
 
 /* ---- waiting, on one worker, where a yield lets everybody else run until it waits ---- */
@@ -275,8 +275,8 @@ static intptr_t each_kind_is_waited_for(void *arg)
 static void every_kind_of_case_can_be_waited_for(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, each_kind_is_waited_for, NULL), 0);
-    assert_int_equal(run_on(1, each_kind_is_waited_for, NULL), 0);
+    assert_int_equal(run_alone(each_kind_is_waited_for, NULL), 0);
+    assert_int_equal(run_alone(each_kind_is_waited_for, NULL), 0);
 }
 
 static intptr_t tasks_in_selects(void *arg)
@@ -306,7 +306,7 @@ static intptr_t tasks_in_selects(void *arg)
 static void a_task_that_was_selected_can_still_be_awaited(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, tasks_in_selects, NULL), 0);
+    assert_int_equal(run_alone(tasks_in_selects, NULL), 0);
 }
 
 static intptr_t both_sides_of_one_channel(void *arg)
@@ -350,7 +350,7 @@ static intptr_t both_sides_of_one_channel(void *arg)
 static void several_cases_may_have_one_channel_and_never_meet_each_other(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, both_sides_of_one_channel, NULL), 0);
+    assert_int_equal(run_alone(both_sides_of_one_channel, NULL), 0);
 }
 
 static intptr_t only_one_case_is_done(void *arg)
@@ -388,7 +388,7 @@ static intptr_t only_one_case_is_done(void *arg)
 static void peers_of_other_cases_are_not_served(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, only_one_case_is_done, NULL), 0);
+    assert_int_equal(run_alone(only_one_case_is_done, NULL), 0);
 }
 
 static intptr_t a_dropped_wait_lets_the_next_one_in(void *arg)
@@ -417,7 +417,7 @@ static intptr_t a_dropped_wait_lets_the_next_one_in(void *arg)
 static void a_wait_of_a_select_that_is_over_is_passed_by(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, a_dropped_wait_lets_the_next_one_in, NULL), 0);
+    assert_int_equal(run_alone(a_dropped_wait_lets_the_next_one_in, NULL), 0);
 }
 
 static intptr_t select_then_yield(void *arg)
@@ -475,7 +475,7 @@ static intptr_t cancelled_selects(void *arg)
 static void a_cancelled_select_has_done_nothing_or_says_what_it_did(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_selects, NULL), 0);
+    assert_int_equal(run_alone(cancelled_selects, NULL), 0);
 }
 
 static intptr_t nothing_to_wait_for(void *arg)
@@ -492,7 +492,7 @@ static intptr_t nothing_to_wait_for(void *arg)
 static void a_select_of_nothing_waits_until_it_is_cancelled(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, nothing_to_wait_for, NULL), -ECANCELED);
+    assert_int_equal(run_alone(nothing_to_wait_for, NULL), -ECANCELED);
 }
 
 static intptr_t stale_readiness(void *arg)
@@ -530,7 +530,7 @@ static intptr_t stale_readiness(void *arg)
 static void a_descriptor_that_somebody_else_has_drained_is_not_ready(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, stale_readiness, NULL), 0);
+    assert_int_equal(run_alone(stale_readiness, NULL), 0);
 }
 
 static void a_thread_cannot_wait_for_descriptors(void **state)
@@ -653,7 +653,7 @@ static intptr_t thread_and_task(void *arg)
 static void a_select_of_a_thread_meets_one_of_a_task(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, thread_and_task, NULL), 0);
+    assert_int_equal(run_alone(thread_and_task, NULL), 0);
 }
 
 /* ---- many selects, many channels: every item once ---- */

@@ -108,7 +108,7 @@ static intptr_t served_in_order(void *arg)
 static void waiters_are_served_in_order_and_not_overtaken(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, served_in_order, NULL), 0);
+    assert_int_equal(run_alone(served_in_order, NULL), 0);
 }
 
 static intptr_t give_up_anywhere(void *arg)
@@ -133,7 +133,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_cancelled_waiter_leaves_the_queue(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere, NULL), 0);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 0);
 }
 
 static intptr_t acquire_and_suspend(void *arg)
@@ -166,7 +166,7 @@ static intptr_t cancelled_at_the_grant(void *arg)
 static void a_waiter_cancelled_at_the_grant_keeps_it_and_hears_of_it_later(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, cancelled_at_the_grant, NULL), 0);
+    assert_int_equal(run_alone(cancelled_at_the_grant, NULL), 0);
 }
 
 static intptr_t late_or_cancelled(void *arg)
@@ -190,7 +190,7 @@ static intptr_t late_or_cancelled(void *arg)
 static void deadlines_and_cancellation_end_the_wait_without_a_permit(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, late_or_cancelled, NULL), 0);
+    assert_int_equal(run_alone(late_or_cancelled, NULL), 0);
 }
 
 /* ---- races ---- */

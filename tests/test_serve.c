@@ -826,7 +826,7 @@ static void misuse_is_an_error(void **state)
     weft_server *server;
 
     (void)state;
-    assert_int_equal(run_on(1, misuses, NULL), 0);
+    assert_int_equal(run_alone(misuses, NULL), 0);
     assert_int_equal(weft_serve(&server, weft_listen("127.0.0.1", 0, 0), echo_once, NULL, NULL), -EPERM);
 }
 

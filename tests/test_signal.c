@@ -162,7 +162,7 @@ static intptr_t before_the_read(void *arg)
 static void a_stream_holds_what_came_since_it_was_opened(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, before_the_read, NULL), 0);
+    assert_int_equal(run_alone(before_the_read, NULL), 0);
 }
 
 /* ---- ends of waits ---- */
@@ -395,7 +395,7 @@ static intptr_t fork_while_open(void *arg)
 static void a_forked_child_has_the_earlier_dispositions(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, fork_while_open, NULL), 0);
+    assert_int_equal(run_alone(fork_while_open, NULL), 0);
 }
 
 int main(int argc, char **argv)

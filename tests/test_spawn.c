@@ -2,8 +2,8 @@
 #include "support.h"
 
 static const uint32_t some_workers[] = {1, 2, 8};
-#define FOR_SOME_WORKERS(fn)                  \
-    for (unsigned w_ = 0; w_ < 3; w_++)       \
+#define FOR_SOME_WORKERS(fn)            \
+    for (unsigned w_ = 0; w_ < 3; w_++) \
     must_be(run_on(some_workers[w_], fn, NULL), 0)
 
 /* ---- later ---- */
@@ -114,7 +114,7 @@ static intptr_t count_stacks(void *unused)
 static void a_delayed_task_has_no_stack(void **state)
 {
     (void)state;
-    must_be(run_on(1, count_stacks, NULL), 0);
+    must_be(run_alone(count_stacks, NULL), 0);
 }
 
 static intptr_t leave_delayed(void *unused)
@@ -379,7 +379,7 @@ static intptr_t try_impossible(void *unused)
 static void impossible_options_are_refused(void **state)
 {
     (void)state;
-    must_be(run_on(1, try_impossible, NULL), 0);
+    must_be(run_alone(try_impossible, NULL), 0);
 }
 
 /* ---- the budget ---- */
@@ -409,10 +409,8 @@ static intptr_t run_hog(void *unused)
 
 static void a_task_that_never_has_to_wait_lets_others_run(void **state)
 {
-    weft_config config = {.workers = 1, .takeover_us = WEFT_NEVER};
-
     (void)state;
-    must_be(run_with(&config, run_hog, NULL), 0);
+    must_be(run_alone(run_hog, NULL), 0);
 }
 
 int main(void)

@@ -28,7 +28,7 @@
 #else
 #define HAS_FEATURE(feature) 0
 #endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || HAS_FEATURE(address_sanitizer) ||            \
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || HAS_FEATURE(address_sanitizer) || \
     HAS_FEATURE(thread_sanitizer)
 #define SANITIZED 1
 #else
@@ -524,10 +524,9 @@ static void an_overflow_names_the_task_and_dies(void **state)
         skip();
     (void)state;
     status = in_child(overflow_a_stack, said, sizeof(said));
-    assert_string_equal(said,
-                        "weft: stack overflow in task 'deep' (0xabc0): it used more than its 131072 bytes of "
-                        "stack. Raise WEFT_STACK_SIZE (bytes, K or M suffix), or stack_size in "
-                        "weft_spawn_options.\n");
+    assert_string_equal(said, "weft: stack overflow in task 'deep' (0xabc0): it used more than its 131072 bytes of "
+                              "stack. Raise WEFT_STACK_SIZE (bytes, K or M suffix), or stack_size in "
+                              "weft_spawn_options.\n");
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGSEGV);
 
@@ -677,8 +676,8 @@ static void *alternate_stack_comes_and_goes(void *arg)
     weft__overflow_thread_end();
     sigaltstack(NULL, &after);
     if (before.ss_flags & SS_DISABLE)
-        *right = !(during.ss_flags & SS_DISABLE) && during.ss_size >= (size_t)SIGSTKSZ &&
-                 (after.ss_flags & SS_DISABLE);
+        *right =
+            !(during.ss_flags & SS_DISABLE) && during.ss_size >= (size_t)SIGSTKSZ && (after.ss_flags & SS_DISABLE);
     else
         *right = before.ss_sp == during.ss_sp && before.ss_sp == after.ss_sp;
     return NULL;

@@ -613,7 +613,7 @@ static intptr_t cancel_before_start(void *unused)
 static void one_that_is_cancelled_before_it_starts_never_runs(void **state)
 {
     (void)state;
-    must_be(run_on(1, cancel_before_start, NULL), 0);
+    must_be(run_alone(cancel_before_start, NULL), 0);
 }
 
 static intptr_t forbidden(void *arg)
@@ -693,7 +693,7 @@ static intptr_t run_greedy(void *unused)
 static void one_that_always_finds_its_object_ready_lets_others_run(void **state)
 {
     (void)state;
-    must_be(run_on(1, run_greedy, NULL), 0);
+    must_be(run_alone(run_greedy, NULL), 0);
 }
 
 struct herd {

@@ -150,8 +150,8 @@ static void every_allocation_may_fail(void **state)
     (void)state;
     for (int i = 0; i < 3; i++)
         memset(blocks[i], 'a' + i, LARGE);
-    assert_int_equal(run_on(1, course, (void *)0), 0);
-    for (; run_on(1, course, (void *)(intptr_t)rounds) == 1; rounds++)
+    assert_int_equal(run_alone(course, (void *)0), 0);
+    for (; run_alone(course, (void *)(intptr_t)rounds) == 1; rounds++)
         assert_true(rounds < 1000);
     assert_true(rounds > 8);
 }

@@ -66,6 +66,8 @@ static intptr_t blocks_and_goes_on(void *arg)
 static intptr_t waits_for_the_mutex(void *arg)
 {
     (void)arg;
+    while (!atomic_load(&blocking)) /* now the other has it, however slow it was */
+        must_be(weft_yield(), 0);
     must_be(weft_mutex_lock(&mutex), 0);
     must(atomic_load(&unblocked) >= 1);
     must_be(weft_mutex_unlock(&mutex), 0);

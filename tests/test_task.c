@@ -60,7 +60,7 @@ static intptr_t awaits_square(void *arg)
 static void a_nested_await_returns_the_inner_result(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, awaits_square, (void *)10), 100);
+    assert_int_equal(run_alone(awaits_square, (void *)10), 100);
     assert_int_equal(run_on(2, awaits_square, (void *)10), 100);
 }
 
@@ -121,7 +121,7 @@ static intptr_t names(void *arg)
 static void names_are_copied_cut_and_not_inherited(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, names, NULL), 0);
+    assert_int_equal(run_alone(names, NULL), 0);
     assert_int_equal(run_on(3, names, NULL), 0);
 }
 
@@ -163,7 +163,7 @@ static intptr_t use_stacks(void *arg)
 static void a_task_may_use_the_stack_that_it_asked_for(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, use_stacks, (void *)(20 << 10)), 0);
+    assert_int_equal(run_alone(use_stacks, (void *)(20 << 10)), 0);
     assert_int_equal(run_on(3, use_stacks, (void *)(20 << 10)), 0);
 }
 
@@ -330,7 +330,7 @@ static intptr_t awaits_badly(void *arg)
 static void bad_awaits_are_refused(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, awaits_badly, NULL), 0);
+    assert_int_equal(run_alone(awaits_badly, NULL), 0);
     assert_int_equal(run_on(3, awaits_badly, NULL), 0);
 }
 
@@ -353,7 +353,7 @@ static intptr_t awaits_in_place_twice(void *arg)
 static void a_second_awaiter_is_refused_in_place_too(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, awaits_in_place_twice, NULL), 0);
+    assert_int_equal(run_alone(awaits_in_place_twice, NULL), 0);
     assert_int_equal(run_on(3, awaits_in_place_twice, NULL), 0);
 }
 
@@ -426,7 +426,7 @@ static intptr_t knows_itself(void *arg)
 static void self_is_the_handle_in_place_and_elsewhere(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, knows_itself, NULL), 0);
+    assert_int_equal(run_alone(knows_itself, NULL), 0);
     assert_int_equal(run_on(8, knows_itself, NULL), 0);
 }
 

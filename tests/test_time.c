@@ -29,7 +29,7 @@ static intptr_t sleeps_long_enough(void *arg)
 static void a_sleep_is_never_too_short(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, sleeps_long_enough, NULL), 0);
+    assert_int_equal(run_alone(sleeps_long_enough, NULL), 0);
     assert_int_equal(run_on(3, sleeps_long_enough, NULL), 0);
 }
 
@@ -81,7 +81,7 @@ static intptr_t sleeps_for_nothing(void *arg)
 static void sleeping_for_no_time_yields_once(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, sleeps_for_nothing, NULL), 0);
+    assert_int_equal(run_alone(sleeps_for_nothing, NULL), 0);
     assert_string_equal(trace, "a.b.c.");
 }
 
@@ -140,7 +140,7 @@ static void on_one_worker_sleepers_wake_in_order_of_their_deadlines(void **state
 {
     (void)state;
     for (int i = 0, in_time = 0; i < 50 && in_time < 5; i++)
-        in_time += run_on(1, sleeps_in_order, NULL) == 0;
+        in_time += run_alone(sleeps_in_order, NULL) == 0;
 }
 
 static atomic_int awake;
@@ -248,7 +248,7 @@ static void the_resolution_is_that_of_the_clock(void **state)
     (void)state;
     /* The least of several medians: others use the machine too. */
     for (int i = 0; i < 10 && best > WEFT_US(300); i++) {
-        intptr_t median = run_on(1, measures, NULL);
+        intptr_t median = run_alone(measures, NULL);
 
         if (median < best)
             best = median;

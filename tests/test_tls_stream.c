@@ -1135,7 +1135,7 @@ static intptr_t do_harm_everywhere(void *arg)
 static void harm(enum harm harm, intptr_t step)
 {
     harm_to_do = harm;
-    assert_int_equal(run_on(1, do_harm_everywhere, (void *)(SUPPORT_SANITIZED ? step * 13 : step)), 0);
+    assert_int_equal(run_alone(do_harm_everywhere, (void *)(SUPPORT_SANITIZED ? step * 13 : step)), 0);
     assert_int_equal(run_on(2, do_harm_everywhere, (void *)(step * 37)), 0);
 }
 

@@ -130,7 +130,7 @@ static void record_program(void)
 {
     must_be(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     start_recording();
-    must_be(run_on(1, program, NULL), '*');
+    must_be(run_alone(program, NULL), '*');
     weft_trace(NULL, NULL);
     weft_close(ends[0]);
     weft_close(ends[1]);

@@ -83,7 +83,7 @@ static intptr_t zero_wakes(void *arg)
 static void zero_wakes_exactly_those_that_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, zero_wakes, NULL), 5);
+    assert_int_equal(run_alone(zero_wakes, NULL), 5);
 }
 
 static intptr_t give_up_anywhere(void *arg)
@@ -114,7 +114,7 @@ static intptr_t give_up_anywhere(void *arg)
 static void a_cancelled_waiter_leaves_and_one_woken_at_that_moment_returns_0(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up_anywhere, NULL), 0);
+    assert_int_equal(run_alone(give_up_anywhere, NULL), 0);
 }
 
 static intptr_t late_or_cancelled(void *arg)
@@ -137,7 +137,7 @@ static intptr_t late_or_cancelled(void *arg)
 static void deadlines_and_cancellation_end_the_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, late_or_cancelled, NULL), 0);
+    assert_int_equal(run_alone(late_or_cancelled, NULL), 0);
 }
 
 /* ---- races ---- */

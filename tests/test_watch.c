@@ -143,7 +143,7 @@ static intptr_t wake_all(void *arg)
 static void a_set_or_the_close_wakes_all_who_wait(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, wake_all, NULL), 0);
+    assert_int_equal(run_alone(wake_all, NULL), 0);
 }
 
 static intptr_t give_up(void *arg)
@@ -185,7 +185,7 @@ static intptr_t give_up(void *arg)
 static void who_gives_up_leaves_the_others_alone(void **state)
 {
     (void)state;
-    assert_int_equal(run_on(1, give_up, NULL), 0);
+    assert_int_equal(run_alone(give_up, NULL), 0);
 }
 
 /* ---- at every point ---- */
