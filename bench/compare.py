@@ -240,7 +240,8 @@ def back_memory(mib):
     """Touch so much and give it back: a virtual machine's host takes free memory away after a while, and then who
     touches it first pays five times as much as the next."""
     if 0 < mib < available_mib() / 2:
-        mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+        populate = getattr(mmap, "MAP_POPULATE", 0x8000)  # Python has the name since 3.10
+        mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | populate).close()
 
 
 def end_process(process):

@@ -382,6 +382,7 @@ static intptr_t is_stuck_after_long_work(void *arg)
 {
     int64_t until = weft_now() + WEFT_MS(1200);
     weft_task *other, *stuck;
+    weft_stats stats;
 
     while (weft_now() < until)
         must_be(weft_yield(), 0);
@@ -390,6 +391,8 @@ static intptr_t is_stuck_after_long_work(void *arg)
     other = spawn(writes, NULL);
     must_be(weft_await(other), 0);
     must_be(weft_await(stuck), 0);
+    weft_runtime_stats(weft_runtime_current(), &stats);
+    must(stats.takeovers >= 1);
     return (intptr_t)arg;
 }
 
