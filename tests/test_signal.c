@@ -335,12 +335,19 @@ static intptr_t in_the_storm(void *arg)
     return 0;
 }
 
+static void unheard(int number)
+{
+    (void)number;
+}
+
+/* Between the streams a handler takes them. SIG_IGN would do on Linux, but qemu (7.2) reads a disposition twice when it
+   delivers a signal, and jumps to SIG_IGN when that has come in between. */
 static void streams_come_and_go_while_signals_come(void **state)
 {
     pthread_t thread;
 
     (void)state;
-    signal(SIGUSR1, SIG_IGN); /* between the streams */
+    signal(SIGUSR1, unheard);
     for (unsigned i = 0; i < 3; i++) {
         atomic_store(&storming, true);
         assert_int_equal(pthread_create(&thread, NULL, storm, NULL), 0);
