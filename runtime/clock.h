@@ -9,12 +9,28 @@
 #include <stdint.h>
 #include <time.h>
 
-static inline int64_t weft__clock_now(void)
+static inline int64_t weft__clock_read(clockid_t clock)
 {
     struct timespec ts;
 
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(clock, &ts);
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static inline int64_t weft__clock_now(void)
+{
+    return weft__clock_read(CLOCK_MONOTONIC);
+}
+
+/* How long the calling thread, and all threads of the process, have had a processor; a system call. */
+static inline int64_t weft__clock_thread_time(void)
+{
+    return weft__clock_read(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static inline int64_t weft__clock_process_time(void)
+{
+    return weft__clock_read(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /* xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016). The

@@ -346,6 +346,7 @@ static enum activity tick(weft_runtime *runtime)
     int64_t now = weft__clock_now();
     enum activity most = weft__pool_tick(runtime->pool) ? BUSY : IDLE;
 
+    weft__crowd_look(runtime, now);
     runtime->monitor.in_doubt = most == BUSY;
     for (uint32_t i = 0; i < runtime->worker_count; i++) {
         enum activity one = tick_of(runtime, &runtime->monitor.watches[i], &runtime->workers[i], now);

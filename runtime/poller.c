@@ -504,6 +504,14 @@ void weft__fd_wait_while_closing(const struct weft__fd *entry)
         sched_yield();
 }
 
+/* Where it is to be registered. A pinned task's events come to its own worker. */
+static struct weft__worker *registering_worker(struct weft__worker *worker, const weft_task *task)
+{
+    if (atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__PINNED)
+        return worker;
+    return atomic_load_explicit(&worker->poller_of, memory_order_relaxed);
+}
+
 int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
                    struct weft__wait *wait)
 {
@@ -515,7 +523,7 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
     if (rc < 0)
         return rc;
     wait->kind = bits | WEFT__FD_HUP;
-    worker = weft__driver()->worker;
+    worker = registering_worker(weft__driver()->worker, wait->task);
 
     weft__lock_enter(&entry->lock);
     if (!is_open(entry, generation)) {

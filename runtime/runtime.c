@@ -242,6 +242,7 @@ static int make_workers(weft_runtime *runtime)
         rc = init_worker(runtime, i);
         if (rc < 0)
             return rc;
+        atomic_store_explicit(&runtime->workers[i].poller_of, &runtime->workers[i], memory_order_relaxed);
         runtime->worker_count = i + 1;
     }
     return 0;
@@ -287,6 +288,7 @@ static void join_drivers(weft_runtime *runtime)
 
 static void free_runtime(weft_runtime *runtime)
 {
+    weft__crowd_free(&runtime->crowd);
     weft__pool_free(runtime->pool);
     weft__depot_free(runtime->depot);
     if (runtime->stacks)
@@ -304,7 +306,6 @@ static weft_runtime *new_runtime(const weft_config *config)
         return NULL;
     memset(runtime, 0, sizeof *runtime);
     runtime->config = *config;
-    runtime->processors = weft_available_processors();
     runtime->forks = weft__forks;
     pthread_mutex_init(&runtime->drivers_lock, NULL);
     return runtime;
@@ -323,6 +324,9 @@ static int make_parts(weft_runtime *runtime)
     runtime->pool = weft__pool_new(runtime, &runtime->config);
     if (!runtime->stacks || !runtime->depot || !runtime->pool)
         return -ENOMEM;
+    rc = weft__crowd_init(&runtime->crowd, runtime->config.workers, weft_available_processors());
+    if (rc < 0)
+        return rc;
     return make_workers(runtime);
 }
 

@@ -8,6 +8,7 @@
 #include <weft/runtime.h>
 
 #include "runtime/blocking.h"
+#include "runtime/crowd.h"
 #include "runtime/fork.h"
 #include "runtime/idle.h"
 #include "runtime/monitor.h"
@@ -28,13 +29,13 @@ struct weft_runtime {
     /* Fixed after the start. */
     weft_config config;
     uint32_t worker_count;
-    uint32_t processors; /* that this process may use */
-    uint32_t forks;      /* weft__forks of the process that its threads are in */
+    uint32_t forks; /* weft__forks of the process that its threads are in */
     struct weft__worker *workers;
     struct weft__stack_pool *stacks;
     struct weft__depot *depot;
     struct weft__pool *pool;
     struct weft__monitor monitor;
+    struct weft__crowd crowd;
     weft_runtime *next_inspected; /* inspect.c's */
 
     struct weft__idle idle;

@@ -18,13 +18,17 @@ enum {
     PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long … */
     SATURATED_NS = 10 * 1000 * 1000,     /* … unless it has had no pause for this time: */
     PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
-    PAYOFF_NS = 250 * 1000,              /* a theft that keeps the thief busy for less was hardly worth it */
+    PAYOFF_NS = 250 * 1000,              /* a theft that keeps the thief busy for less was hardly worth it; … */
+    PAYOFF_CROWDED_NS = 1000 * 1000,     /* … where it takes the processor from others, and they from it */
+    STALE_CROWDED_NS = 2000 * 1000,      /* who has no processor is not stuck: it gets one within some milliseconds */
 };
 
 bool weft__is_stale(const struct weft__worker *worker, int64_t now)
 {
+    int64_t limit = weft__is_crowded(&worker->runtime->crowd) ? STALE_CROWDED_NS : WEFT__STALE_NS;
+
     return atomic_load_explicit(&worker->state, memory_order_relaxed) == WEFT__AWAKE &&
-           now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed) > WEFT__STALE_NS;
+           now - atomic_load_explicit(&worker->maintained_at, memory_order_relaxed) > limit;
 }
 
 /* ---- waking ---- */
@@ -57,18 +61,29 @@ bool weft__wake_searcher(weft_runtime *runtime)
 static int64_t patience_of(const struct weft__worker *worker, int64_t now)
 {
     int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed);
-    bool saturated = now - worker->busy_since >= SATURATED_NS;
+    bool saturated = now - worker->busy_since >= SATURATED_NS && !weft__is_crowded(&worker->runtime->crowd);
 
     return saturated && patience > PATIENCE_SATURATED_NS ? PATIENCE_SATURATED_NS : patience;
 }
 
 /* With more workers than processors, one more that is awake only takes turns with those that are. (If some of them
  * block, the monitor sees to it.) */
-static bool has_idle_processor(const weft_runtime *runtime)
+static bool has_idle_processor(const weft_runtime *runtime, uint32_t processors)
 {
     uint32_t sleepers = atomic_load_explicit(&runtime->idle.sleepers, memory_order_relaxed);
 
-    return runtime->worker_count - sleepers < runtime->processors;
+    return runtime->worker_count - sleepers < processors;
+}
+
+/* If the last theft was worth it, a worker competes with the rest of the machine for its share. */
+static bool has_processor_for_help(const struct weft__worker *worker)
+{
+    const struct weft__crowd *crowd = &worker->runtime->crowd;
+    bool pays = worker->slice_ns >= SLOW_SLICE_NS ||
+                (atomic_load_explicit(&worker->patience, memory_order_relaxed) == 0 &&
+                 atomic_load_explicit(&worker->helped_at, memory_order_relaxed) != 0);
+
+    return has_idle_processor(worker->runtime, pays ? crowd->most : weft__crowd_processors(crowd));
 }
 
 /*
@@ -117,7 +132,7 @@ void weft__spread(struct weft__worker *worker, int64_t now)
     if (!help)
         return;
     atomic_store_explicit(&worker->help_after, help_time(worker, now), memory_order_relaxed);
-    if (help_time(worker, now) <= now && has_idle_processor(worker->runtime) &&
+    if (help_time(worker, now) <= now && has_processor_for_help(worker) &&
         weft__wake_searcher(worker->runtime))
         lose_patience(worker, now);
 }
@@ -140,7 +155,8 @@ static void judge_theft(struct weft__driver *driver, int64_t now)
     if (!victim)
         return;
     driver->robbed = NULL;
-    if (now - driver->robbed_at >= PAYOFF_NS)
+    if (weft__clock_thread_time() - driver->robbed_at >=
+        (weft__is_crowded(&driver->runtime->crowd) ? PAYOFF_CROWDED_NS : PAYOFF_NS))
         atomic_store_explicit(&victim->patience, 0, memory_order_relaxed);
     else
         lose_patience(victim, now);
@@ -171,7 +187,8 @@ void weft__pass_search_on(struct weft__driver *driver, const struct weft__worker
     weft__stop_searching(driver);
     /* Full fence: a producer that saw this searcher has woken nobody; its backlog was published before. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (weft__anyone_wants_help(worker) && has_idle_processor(worker->runtime))
+    if (weft__anyone_wants_help(worker) &&
+        has_idle_processor(worker->runtime, weft__crowd_processors(&worker->runtime->crowd)))
         weft__wake_searcher(worker->runtime);
 }
 
@@ -261,7 +278,7 @@ static uint32_t steal(struct weft__driver *driver, struct weft__worker *worker, 
     weft__release(victim);
     if (theft.taken) {
         driver->robbed = victim;
-        driver->robbed_at = now;
+        driver->robbed_at = weft__clock_thread_time();
         weft__count(&driver->counters.steals, 1);
         weft__count(&driver->counters.stolen, theft.taken);
     }

@@ -1,0 +1,57 @@
+/*
+ * How many processors the workers can count on, when other threads of the machine want them too: a client beside its
+ * server, a neighbour that computes.
+ *
+ * Two workers that take turns with a third thread on two processors get less done than one that has a processor of its
+ * own: each is taken off in the middle of its work, the other finds it stale and takes its events, and all three keep
+ * waking each other up. The kernel knows how long each thread could have run and did not. When the workers together
+ * have waited for more than a quarter of a processor, the monitor counts on no more than they got; and on one more from
+ * time to time, twice as seldom each time that this proves wrong.
+ *
+ * Short tasks are then spread over no more workers than that (spread.c), and descriptors gathered there (poller.c).
+ * Work that pays, or that blocks its worker, is spread as before. Where the kernel keeps no such account
+ * (/proc/self/task/N/schedstat) nothing is ever crowded.
+ */
+#ifndef WEFT_RUNTIME_CROWD_H
+#define WEFT_RUNTIME_CROWD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <weft/base.h>
+
+struct weft__crowd {
+    _Atomic uint32_t processors; /* to count on: 1 to `most`; written by the monitor, a hint for everybody else */
+    uint32_t most;               /* that this process may use, but no more than workers */
+    /* The monitor's own: */
+    struct weft__share *shares;    /* one a worker */
+    int64_t looked_at, read_at;
+    int64_t processor_time;        /* of the process, when it last looked */
+    int64_t lowered_at, raised_at; /* when it last counted on fewer, or on one more */
+    int64_t pause;                 /* before one more is tried */
+};
+
+/* 0 or -ENOMEM. */
+int weft__crowd_init(struct weft__crowd *crowd, uint32_t workers, uint32_t processors);
+void weft__crowd_free(struct weft__crowd *crowd);
+
+/* Look again if it is time. The monitor, while some worker runs. */
+void weft__crowd_look(weft_runtime *runtime, int64_t now);
+
+/* How many to count on, when the workers together ran and waited for so long within `span`; all in ns. */
+uint32_t weft__crowd_judge(struct weft__crowd *crowd, int64_t now, int64_t span, int64_t ran, int64_t waited);
+
+/* From now on. */
+void weft__crowd_count_on(weft_runtime *runtime, uint32_t processors);
+
+static inline uint32_t weft__crowd_processors(const struct weft__crowd *crowd)
+{
+    return atomic_load_explicit(&crowd->processors, memory_order_relaxed);
+}
+
+static inline bool weft__is_crowded(const struct weft__crowd *crowd)
+{
+    return weft__crowd_processors(crowd) < crowd->most;
+}
+
+#endif

@@ -1,0 +1,183 @@
+/* Crowds (runtime/crowd.h): what the kernel's figures come to, and descriptors that are gathered while they are used. */
+#include "tests/support.h"
+
+#include <sys/socket.h>
+
+#include "runtime/runtime.h"
+
+/* ---- what to count on, by a clock of the test's own ---- */
+
+enum { SPAN = 10 * 1000 * 1000 };
+
+static struct weft__crowd crowd;
+static int64_t now;
+
+static void begin(uint32_t workers, uint32_t processors)
+{
+    memset(&crowd, 0, sizeof crowd);
+    assert_int_equal(weft__crowd_init(&crowd, workers, processors), 0);
+    now = WEFT_SEC(1000);
+}
+
+/* The workers ran and waited for so many percent of a processor. */
+static uint32_t after(int64_t ran, int64_t waited)
+{
+    uint32_t processors;
+
+    now += SPAN;
+    processors = weft__crowd_judge(&crowd, now, SPAN, SPAN * ran / 100, SPAN * waited / 100);
+    atomic_store(&crowd.processors, processors);
+    return processors;
+}
+
+/* How many looks without a crowd until one more is tried. */
+static int looks_until_more(void)
+{
+    uint32_t before = weft__crowd_processors(&crowd);
+    int looks = 1;
+
+    while (after(90, 0) == before)
+        looks++;
+    return looks;
+}
+
+static void who_gets_what_is_wanted_counts_on_all(void **state)
+{
+    (void)state;
+    begin(2, 2);
+    assert_int_equal(after(200, 0), 2);
+    assert_int_equal(after(10, 5), 2);
+    assert_int_equal(after(120, 20), 2);
+    assert_false(weft__is_crowded(&crowd));
+    weft__crowd_free(&crowd);
+}
+
+static void in_a_crowd_only_what_was_got_is_counted_on(void **state)
+{
+    (void)state;
+    begin(2, 2);
+    assert_int_equal(after(133, 67), 1); /* two workers and a third thread on two processors */
+    assert_true(weft__is_crowded(&crowd));
+    weft__crowd_free(&crowd);
+    begin(8, 8);
+    assert_int_equal(after(711, 89), 7);
+    assert_int_equal(after(10, 100), 1); /* never none */
+    weft__crowd_free(&crowd);
+}
+
+static void workers_that_crowd_each_other_count_on_the_processors(void **state)
+{
+    (void)state;
+    begin(32, 2);
+    assert_int_equal(weft__crowd_processors(&crowd), 2);
+    assert_int_equal(after(197, 3000), 2);
+    assert_false(weft__is_crowded(&crowd));
+    weft__crowd_free(&crowd);
+    begin(2, 8);
+    assert_int_equal(weft__crowd_processors(&crowd), 2);
+    weft__crowd_free(&crowd);
+}
+
+static void one_more_is_tried_again_more_and_more_seldom(void **state)
+{
+    int first, second, looks = 0;
+
+    (void)state;
+    begin(2, 2);
+    assert_int_equal(after(133, 67), 1);
+    first = looks_until_more();
+    assert_int_equal(after(133, 67), 1);
+    second = looks_until_more();
+    assert_int_equal(second, 2 * first);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(after(133, 67), 1);
+        looks = looks_until_more();
+    }
+    assert_int_equal(looks, WEFT_SEC(1) / SPAN);
+    /* It was right this time. */
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(after(200, 0), 2);
+    assert_int_equal(after(133, 67), 1);
+    assert_int_equal(looks_until_more(), first);
+    weft__crowd_free(&crowd);
+}
+
+/* ---- descriptors that are gathered, and spread again ---- */
+
+enum { PAIRS = 6, ROUNDS = 4000 };
+
+static weft_runtime *_Atomic in_motion;
+
+static void *crowd_and_clear(void *arg)
+{
+    weft_runtime *runtime;
+
+    for (uint32_t i = 0; (runtime = atomic_load(&in_motion)) != NULL; i++) {
+        weft__crowd_count_on(runtime, i % 2 ? 1 : runtime->crowd.most);
+        nap(WEFT_US(300));
+    }
+    return arg;
+}
+
+static intptr_t echo(void *fd)
+{
+    char byte;
+
+    while (weft_read((int)(intptr_t)fd, &byte, 1) == 1)
+        must_be(weft_write((int)(intptr_t)fd, &byte, 1), 1);
+    return weft_close((int)(intptr_t)fd);
+}
+
+static intptr_t play(void *fd)
+{
+    for (int i = 0; i < FEWER(ROUNDS); i++) {
+        char byte = (char)i, back;
+
+        must_be(weft_write((int)(intptr_t)fd, &byte, 1), 1);
+        must_be(weft_read((int)(intptr_t)fd, &back, 1), 1);
+        must_be(back, byte);
+    }
+    return weft_close((int)(intptr_t)fd);
+}
+
+static intptr_t pairs_that_play(void *arg)
+{
+    weft_task *tasks[2 * PAIRS];
+    weft_spawn_options pinned = {.flags = WEFT_SPAWN_PINNED};
+    pthread_t thread;
+
+    atomic_store(&in_motion, weft_runtime_current());
+    must_be(pthread_create(&thread, NULL, crowd_and_clear, NULL), 0);
+    for (int i = 0; i < PAIRS; i++) {
+        int fds[2];
+
+        must_be(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        must((tasks[2 * i] = weft_spawn_with(i == 0 ? &pinned : NULL, echo, (void *)(intptr_t)fds[0])) != NULL);
+        must((tasks[2 * i + 1] = weft_spawn(play, (void *)(intptr_t)fds[1])) != NULL);
+    }
+    for (int i = 0; i < 2 * PAIRS; i++)
+        must_be(weft_await(tasks[i]), 0);
+    atomic_store(&in_motion, NULL);
+    pthread_join(thread, NULL);
+    return (intptr_t)arg;
+}
+
+static void no_event_is_lost_while_descriptors_are_gathered(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < SUPPORT_WORKER_COUNTS; i++)
+        assert_int_equal(run_beside_threads(support_workers[i], pairs_that_play, NULL), 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_gets_what_is_wanted_counts_on_all),
+        cmocka_unit_test(in_a_crowd_only_what_was_got_is_counted_on),
+        cmocka_unit_test(workers_that_crowd_each_other_count_on_the_processors),
+        cmocka_unit_test(one_more_is_tried_again_more_and_more_seldom),
+        cmocka_unit_test(no_event_is_lost_while_descriptors_are_gathered),
+    };
+
+    return run_all(tests, argc, argv);
+}
