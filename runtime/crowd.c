@@ -11,16 +11,20 @@
 #include "runtime/runtime.h"
 
 enum {
-    WINDOW_NS = 10 * 1000 * 1000, /* at least so long between two looks */
-    STALE_WINDOWS = 10,           /* what was read longer ago says nothing about now */
-    BUSY_SHARE = 2,               /* a process that ran for a smaller part of the time needs no closer look */
-    MISSING_SHARE = 4,            /* a crowd: for this part of the time one worker more could have run */
-    PROVED_NS = 50 * 1000 * 1000, /* no crowd for so long after one more was counted on: it is there to stay */
+    WINDOW_NS = 10 * 1000 * 1000,  /* at least so long between two looks, … */
+    WINDOW_NS_EACH = 200 * 1000,   /* … and so much longer for each worker: a read takes some microseconds */
+    STALE_WINDOWS = 10,            /* what was read longer ago says nothing about now */
+    BUSY_SHARE = 8,                /* a process that ran for a smaller part of the time needs no closer look */
+    SMOOTHING = 4,                 /* a window's weight in the averages is one part of so many */
+    ONE = 1024,                    /* a whole processor, in the averages */
+    MISSING = ONE / 4,             /* a crowd: so much more could have run */
+    SETTLE_NS = 50 * 1000 * 1000,  /* before counting on fewer is judged, */
+    PROVED_NS = 100 * 1000 * 1000, /* … and for so long without a crowd counting on all was right */
 };
 
 enum {
-    PAUSE_LEAST_NS = 20 * 1000 * 1000,  /* before one more processor is counted on, … */
-    PAUSE_MOST_NS = 1000 * 1000 * 1000, /* … at most */
+    PAUSE_LEAST_NS = 50 * 1000 * 1000,  /* before the other is tried again, at least, … */
+    PAUSE_MOST_NS = 1000 * 1000 * 1000, /* … and at most */
 };
 
 /* Of a worker's thread, when it was last read. */
@@ -33,7 +37,7 @@ int weft__crowd_init(struct weft__crowd *crowd, uint32_t workers, uint32_t proce
 {
     crowd->most = processors < workers ? processors : workers;
     atomic_store_explicit(&crowd->processors, crowd->most, memory_order_relaxed);
-    crowd->pause = PAUSE_LEAST_NS;
+    crowd->packed_pause = crowd->open_pause = PAUSE_LEAST_NS;
     crowd->shares = calloc(workers, sizeof *crowd->shares);
     return crowd->shares ? 0 : -ENOMEM;
 }
@@ -46,29 +50,69 @@ void weft__crowd_free(struct weft__crowd *crowd)
 
 /* ---- what to count on ---- */
 
+static void forget(struct weft__crowd *crowd)
+{
+    crowd->ran = crowd->waited = 0;
+}
+
+static int64_t averaged(int64_t average, int64_t time, int64_t span)
+{
+    return average + (time * ONE / span - average) / SMOOTHING;
+}
+
+static int64_t twice(int64_t pause)
+{
+    return pause * 2 < PAUSE_MOST_NS ? pause * 2 : PAUSE_MOST_NS;
+}
+
+/* On all so far: on how many now? No more is missing than a quarter of a processor, or workers that sleep could take
+ * what there is to do: on all. */
+static uint32_t judge_open(struct weft__crowd *crowd, int64_t now)
+{
+    uint32_t got = (uint32_t)((crowd->ran + ONE / 2) / ONE);
+    bool proved = now - crowd->changed_at >= PROVED_NS;
+
+    if (proved)
+        crowd->packed_pause = PAUSE_LEAST_NS;
+    if (crowd->waited < MISSING || crowd->ran + crowd->waited < (int64_t)(crowd->most - 1) * ONE ||
+        got >= crowd->most || now < crowd->next)
+        return crowd->most;
+    if (!proved)
+        crowd->packed_pause = twice(crowd->packed_pause);
+    crowd->changed_at = now;
+    crowd->next = now + crowd->packed_pause;
+    return got > 0 ? got : 1;
+}
+
+/* On fewer so far. */
+static uint32_t judge_packed(struct weft__crowd *crowd, int64_t now)
+{
+    bool helps = crowd->waited < MISSING;
+
+    if (now - crowd->changed_at < SETTLE_NS || (helps && now < crowd->next))
+        return weft__crowd_processors(crowd);
+    crowd->open_pause = helps ? PAUSE_LEAST_NS : twice(crowd->open_pause);
+    crowd->changed_at = now;
+    crowd->next = helps ? now : now + crowd->open_pause;
+    return crowd->most;
+}
+
 uint32_t weft__crowd_judge(struct weft__crowd *crowd, int64_t now, int64_t span, int64_t ran, int64_t waited)
 {
-    uint32_t processors = weft__crowd_processors(crowd);
-    uint32_t got = (uint32_t)((ran + span / 2) / span);
-    bool proved = now - crowd->raised_at >= PROVED_NS;
+    crowd->ran = averaged(crowd->ran, ran, span);
+    crowd->waited = averaged(crowd->waited, waited, span);
+    return weft__is_crowded(crowd) ? judge_packed(crowd, now) : judge_open(crowd, now);
+}
 
-    if (waited * MISSING_SHARE >= span) {
-        if (got >= processors || processors == 1)
-            return processors;
-        if (!proved)
-            crowd->pause = crowd->pause * 2 < PAUSE_MOST_NS ? crowd->pause * 2 : PAUSE_MOST_NS;
-        crowd->lowered_at = now;
-        return got > 0 ? got : 1;
-    }
-    if (processors < crowd->most) {
-        if (now - crowd->lowered_at < crowd->pause)
-            return processors;
-        crowd->raised_at = now;
-        return processors + 1;
-    }
-    if (proved)
-        crowd->pause = PAUSE_LEAST_NS;
-    return processors;
+/* A worker that nobody takes over must not keep the events of others from being seen when it is stuck. */
+static bool can_gather(const weft_runtime *runtime, uint32_t workers)
+{
+    if (runtime->config.takeover_us == 0)
+        return false;
+    for (uint32_t i = 0; i < workers; i++)
+        if (atomic_load_explicit(&runtime->workers[i].pinned, memory_order_relaxed) > 0)
+            return false;
+    return true;
 }
 
 /* Descriptors follow at their next waits, and workers that are not counted on are left to sleep. */
@@ -83,7 +127,7 @@ void weft__crowd_count_on(weft_runtime *runtime, uint32_t processors)
     struct weft__crowd *crowd = &runtime->crowd;
 
     atomic_store_explicit(&crowd->processors, processors, memory_order_relaxed);
-    gather(runtime, weft__is_crowded(crowd) ? processors : runtime->worker_count);
+    gather(runtime, weft__is_crowded(crowd) && can_gather(runtime, processors) ? processors : runtime->worker_count);
 }
 
 /* ---- what the kernel says ---- */
@@ -112,17 +156,18 @@ static bool read_share(const struct weft__driver *driver, struct weft__share *sh
     return true;
 }
 
-/* Of all workers since they were last read. */
-static void sum_up(weft_runtime *runtime, int64_t *ran, int64_t *waited)
+/* Of all workers since they were last read. Of a thread that is new there, or cannot be read, nobody knows that it had
+ * to wait. */
+static void sum_up(weft_runtime *runtime, int64_t span, int64_t *ran, int64_t *waited)
 {
     for (uint32_t i = 0; i < runtime->worker_count; i++) {
-        struct weft__share *last = &runtime->crowd.shares[i], share;
+        struct weft__share *last = &runtime->crowd.shares[i], share = {0};
 
-        if (!read_share(weft__driver_of(&runtime->workers[i]), &share))
-            continue;
-        if (share.driver == last->driver) {
+        if (read_share(weft__driver_of(&runtime->workers[i]), &share) && share.driver == last->driver) {
             *ran += share.ran - last->ran;
             *waited += share.waited - last->waited;
+        } else {
+            *ran += span;
         }
         *last = share;
     }
@@ -134,26 +179,29 @@ static bool is_worth_reading(struct weft__crowd *crowd, int64_t span)
     int64_t before = crowd->processor_time;
 
     crowd->processor_time = weft__clock_process_time();
-    return (crowd->processor_time - before) * BUSY_SHARE >= span;
+    return weft__is_crowded(crowd) || (crowd->processor_time - before) * BUSY_SHARE >= span;
 }
 
 void weft__crowd_look(weft_runtime *runtime, int64_t now)
 {
     struct weft__crowd *crowd = &runtime->crowd;
+    int64_t window = WINDOW_NS + (int64_t)WINDOW_NS_EACH * runtime->worker_count;
     int64_t span = now - crowd->looked_at, ran = 0, waited = 0;
-    uint32_t processors;
+    uint32_t processors = crowd->most;
 
-    if (span < WINDOW_NS || crowd->most == 1)
+    if (span < window || crowd->most == 1)
         return;
     crowd->looked_at = now;
     if (is_worth_reading(crowd, span)) {
         span = now - crowd->read_at;
         crowd->read_at = now;
-        sum_up(runtime, &ran, &waited);
-        if (span > (int64_t)WINDOW_NS * STALE_WINDOWS)
-            return;
+        sum_up(runtime, span, &ran, &waited);
     }
-    processors = weft__crowd_judge(crowd, now, span, ran, waited);
-    if (processors != weft__crowd_processors(crowd))
+    if (span <= window * STALE_WINDOWS)
+        processors = weft__crowd_judge(crowd, now, span, ran, waited);
+    else
+        forget(crowd);
+    /* Also if that stays as it was: tasks are pinned, and end. */
+    if (processors < crowd->most || weft__is_crowded(crowd))
         weft__crowd_count_on(runtime, processors);
 }

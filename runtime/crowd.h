@@ -4,11 +4,13 @@
  *
  * Two workers that take turns with a third thread on two processors get less done than one that has a processor of its
  * own: each is taken off in the middle of its work, the other finds it stale and takes its events, and all three keep
- * waking each other up. The kernel knows how long each thread could have run and did not. When the workers together
- * have waited for more than a quarter of a processor, the monitor counts on no more than they got; and on one more from
- * time to time, twice as seldom each time that this proves wrong.
+ * waking each other up. The kernel knows how long each thread could have run and did not. When the workers together have
+ * waited for more than a quarter of a processor, and none of them could have slept, the monitor counts on no more
+ * processors than they got. If they still wait then, that was no remedy (two neighbours compute, say, who take whatever
+ * is left to them): it counts on all again. From time to time it tries the other, twice as seldom each time that this
+ * proves wrong.
  *
- * Short tasks are then spread over no more workers than that (spread.c), and descriptors gathered there (poller.c).
+ * Short tasks are spread over no more workers than that (spread.c), and descriptors gathered there (poller.c).
  * Work that pays, or that blocks its worker, is spread as before. Where the kernel keeps no such account
  * (/proc/self/task/N/schedstat) nothing is ever crowded.
  */
@@ -24,11 +26,14 @@ struct weft__crowd {
     _Atomic uint32_t processors; /* to count on: 1 to `most`; written by the monitor, a hint for everybody else */
     uint32_t most;               /* that this process may use, but no more than workers */
     /* The monitor's own: */
-    struct weft__share *shares;    /* one a worker */
+    struct weft__share *shares; /* one a worker */
     int64_t looked_at, read_at;
-    int64_t processor_time;        /* of the process, when it last looked */
-    int64_t lowered_at, raised_at; /* when it last counted on fewer, or on one more */
-    int64_t pause;                 /* before one more is tried */
+    int64_t processor_time; /* of the process, when it last looked */
+    int64_t ran, waited;    /* averages over the last looks: 1024 is one processor */
+    int64_t changed_at;     /* when it last began to count on all, or on fewer */
+    int64_t next;           /* not before this time the other is tried */
+    int64_t packed_pause;   /* before all are tried again */
+    int64_t open_pause;     /* before fewer are, when that was no remedy */
 };
 
 /* 0 or -ENOMEM. */

@@ -147,6 +147,7 @@ static void measure_slices(struct weft__worker *worker, int64_t elapsed)
     int64_t used = worker->credit_given - worker->credit;
     int64_t credit;
 
+    worker->slice_before_ns = worker->slice_ns;
     worker->slice_ns = used > 0 && elapsed < WEFT__MAX_SLICE ? (uint32_t)(elapsed * WEFT__CREDIT_DISPATCH / used)
                                                              : WEFT__MAX_SLICE;
     if (worker->slice_ns >= worker->pace_ns)

@@ -23,6 +23,7 @@
 #include "runtime/debug.h"
 #include "runtime/futex.h"
 #include "runtime/runtime.h"
+#include "runtime/spread.h"
 
 enum {
     TICK_NS = 1000 * 1000, /* while something is suspected, or was: so long a backlog waits behind a long task */
@@ -263,7 +264,8 @@ static void ask_processor_time(struct weft__watch *watch, const struct weft__wor
 /* Somebody should see to what waits there, if there may be something. */
 static void wake_helper(weft_runtime *runtime, const struct weft__worker *worker, int64_t now)
 {
-    if (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed))
+    if (weft__is_stale(worker, now) &&
+        (has_backlog(worker, now) || atomic_load_explicit(&worker->used, memory_order_relaxed)))
         weft__wake_searcher(runtime);
 }
 
@@ -346,13 +348,13 @@ static enum activity tick(weft_runtime *runtime)
     int64_t now = weft__clock_now();
     enum activity most = weft__pool_tick(runtime->pool) ? BUSY : IDLE;
 
-    weft__crowd_look(runtime, now);
     runtime->monitor.in_doubt = most == BUSY;
     for (uint32_t i = 0; i < runtime->worker_count; i++) {
         enum activity one = tick_of(runtime, &runtime->monitor.watches[i], &runtime->workers[i], now);
 
         most = one > most ? one : most;
     }
+    weft__crowd_look(runtime, now);
     return most;
 }
 

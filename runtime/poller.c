@@ -451,9 +451,9 @@ static int move(int fd, struct weft__fd *entry, uint32_t generation, struct weft
     return add_to_epoll(fd, entry, generation, to);
 }
 
-/* Does the wait from `worker` need a (new) registration? With the lock; books it. *from: where it was, if it has to be
- * taken out there. */
-static bool books_registration(int fd, struct weft__fd *entry, struct weft__worker *worker,
+/* Does a wait need a (new) registration, with `worker`? At once if it is to be gathered there, else if it is waited for
+ * from there again and again. With the lock; books it. *from: where it was, if it has to be taken out there. */
+static bool books_registration(int fd, struct weft__fd *entry, struct weft__worker *worker, bool gathers,
                                struct weft__worker **from)
 {
     *from = entry->owner;
@@ -471,7 +471,7 @@ static bool books_registration(int fd, struct weft__fd *entry, struct weft__work
         /* Once the lock is left that runtime may end: its worker stays until weft__fd_forget_worker has been here. */
         epoll_change(EPOLL_CTL_DEL, entry->owner, fd, 0);
         *from = NULL;
-    } else if (++entry->foreign_waits < MOVE_AFTER) {
+    } else if (!gathers && ++entry->foreign_waits < MOVE_AFTER) {
         return false;
     }
     entry->foreign_waits = 0;
@@ -515,7 +515,7 @@ static struct weft__worker *registering_worker(struct weft__worker *worker, cons
 int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
                    struct weft__wait *wait)
 {
-    struct weft__worker *worker, *from;
+    struct weft__worker *own, *worker, *from;
     uint32_t ready;
     bool registers;
     int rc = weft__fd_prepare(fd, entry, generation);
@@ -523,14 +523,15 @@ int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t
     if (rc < 0)
         return rc;
     wait->kind = bits | WEFT__FD_HUP;
-    worker = registering_worker(weft__driver()->worker, wait->task);
+    own = weft__driver()->worker;
+    worker = registering_worker(own, wait->task);
 
     weft__lock_enter(&entry->lock);
     if (!is_open(entry, generation)) {
         weft__lock_leave(&entry->lock);
         return -EBADF;
     }
-    registers = books_registration(fd, entry, worker, &from);
+    registers = books_registration(fd, entry, worker, worker != own, &from);
     entry->registrars += registers;
     ready = weft__fd_ready(entry);
     if (!registers && (ready & wait->kind) && ready != seen) {

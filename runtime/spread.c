@@ -20,7 +20,7 @@ enum {
     PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
     PAYOFF_NS = 250 * 1000,              /* a theft that keeps the thief busy for less was hardly worth it; … */
     PAYOFF_CROWDED_NS = 1000 * 1000,     /* … where it takes the processor from others, and they from it */
-    STALE_CROWDED_NS = 2000 * 1000,      /* who has no processor is not stuck: it gets one within some milliseconds */
+    STALE_CROWDED_NS = 5000 * 1000,      /* who has no processor is not stuck; who is, the monitor sees */
 };
 
 bool weft__is_stale(const struct weft__worker *worker, int64_t now)
@@ -75,15 +75,18 @@ static bool has_idle_processor(const weft_runtime *runtime, uint32_t processors)
     return runtime->worker_count - sleepers < processors;
 }
 
-/* If the last theft was worth it, a worker competes with the rest of the machine for its share. */
+/*
+ * If its tasks run long, or the last theft was worth it, a worker competes with the rest of the machine for its share. A
+ * single long slice in a crowd may be one in which its thread had no processor.
+ */
 static bool has_processor_for_help(const struct weft__worker *worker)
 {
     const struct weft__crowd *crowd = &worker->runtime->crowd;
-    bool pays = worker->slice_ns >= SLOW_SLICE_NS ||
-                (atomic_load_explicit(&worker->patience, memory_order_relaxed) == 0 &&
-                 atomic_load_explicit(&worker->helped_at, memory_order_relaxed) != 0);
+    bool runs_long = worker->slice_ns >= SLOW_SLICE_NS && worker->slice_before_ns >= SLOW_SLICE_NS;
+    bool pays = atomic_load_explicit(&worker->patience, memory_order_relaxed) == 0 &&
+                atomic_load_explicit(&worker->helped_at, memory_order_relaxed) != 0;
 
-    return has_idle_processor(worker->runtime, pays ? crowd->most : weft__crowd_processors(crowd));
+    return has_idle_processor(worker->runtime, runs_long || pays ? crowd->most : weft__crowd_processors(crowd));
 }
 
 /*

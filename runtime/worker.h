@@ -57,6 +57,7 @@ struct weft__worker {
     int64_t expired_at; /* when deadlines last ended a sleep */
     weft_runtime *runtime;
     uint32_t index;
+    uint32_t slice_before_ns; /* slice_ns before the last look */
     _Atomic(struct weft__worker *) poller_of; /* in whose epoll set its tasks' descriptors belong; the monitor's */
 
     /* -- written inside, read by anybody -- */
