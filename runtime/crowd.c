@@ -127,7 +127,8 @@ void weft__crowd_count_on(weft_runtime *runtime, uint32_t processors)
     struct weft__crowd *crowd = &runtime->crowd;
 
     atomic_store_explicit(&crowd->processors, processors, memory_order_relaxed);
-    gather(runtime, weft__is_crowded(crowd) && can_gather(runtime, processors) ? processors : runtime->worker_count);
+    gather(runtime,
+           weft__is_crowded(crowd) && can_gather(runtime, processors) ? processors : runtime->worker_count);
 }
 
 /* ---- what the kernel says ---- */

@@ -4,8 +4,8 @@
  *
  * Two workers that take turns with a third thread on two processors get less done than one that has a processor of its
  * own: each is taken off in the middle of its work, the other finds it stale and takes its events, and all three keep
- * waking each other up. The kernel knows how long each thread could have run and did not. When the workers together have
- * waited for more than a quarter of a processor, and none of them could have slept, the monitor counts on no more
+ * waking each other up. The kernel knows how long each thread could have run and did not. When the workers together
+ * have waited for more than a quarter of a processor, and none of them could have slept, the monitor counts on no more
  * processors than they got. If they still wait then, that was no remedy (two neighbours compute, say, who take whatever
  * is left to them): it counts on all again. From time to time it tries the other, twice as seldom each time that this
  * proves wrong.

@@ -76,8 +76,8 @@ static bool has_idle_processor(const weft_runtime *runtime, uint32_t processors)
 }
 
 /*
- * If its tasks run long, or the last theft was worth it, a worker competes with the rest of the machine for its share. A
- * single long slice in a crowd may be one in which its thread had no processor.
+ * If its tasks run long, or the last theft was worth it, a worker competes with the rest of the machine for its share.
+ * A single long slice in a crowd may be one in which its thread had no processor.
  */
 static bool has_processor_for_help(const struct weft__worker *worker)
 {
@@ -135,8 +135,7 @@ void weft__spread(struct weft__worker *worker, int64_t now)
     if (!help)
         return;
     atomic_store_explicit(&worker->help_after, help_time(worker, now), memory_order_relaxed);
-    if (help_time(worker, now) <= now && has_processor_for_help(worker) &&
-        weft__wake_searcher(worker->runtime))
+    if (help_time(worker, now) <= now && has_processor_for_help(worker) && weft__wake_searcher(worker->runtime))
         lose_patience(worker, now);
 }
 

@@ -57,7 +57,7 @@ struct weft__worker {
     int64_t expired_at; /* when deadlines last ended a sleep */
     weft_runtime *runtime;
     uint32_t index;
-    uint32_t slice_before_ns; /* slice_ns before the last look */
+    uint32_t slice_before_ns;                 /* slice_ns before the last look */
     _Atomic(struct weft__worker *) poller_of; /* in whose epoll set its tasks' descriptors belong; the monitor's */
 
     /* -- written inside, read by anybody -- */
@@ -118,7 +118,7 @@ struct weft__driver {
     weft_runtime *runtime;
     bool searching;              /* counted in the runtime's searchers */
     struct weft__worker *robbed; /* whom it stole from last, until it is known what that gave */
-    int64_t robbed_at; /* in its thread's processor time */
+    int64_t robbed_at;           /* in its thread's processor time */
     _Atomic bool lost;           /* its worker was taken; written under seize_lock */
     _Atomic uint32_t cancel_all; /* the runtime is stopping: every task is cancelled */
 
