@@ -18,8 +18,9 @@ enum {
     SMOOTHING = 4,                 /* a window's weight in the averages is one part of so many */
     ONE = 1024,                    /* a whole processor, in the averages */
     MISSING = ONE / 4,             /* a crowd: so much more could have run */
-    SETTLE_NS = 50 * 1000 * 1000,  /* before counting on fewer is judged, */
-    PROVED_NS = 100 * 1000 * 1000, /* … and for so long without a crowd counting on all was right */
+    NEARLY = ONE / 8,              /* so little less than all is all */
+    SETTLE_NS = 50 * 1000 * 1000,  /* before a change is judged */
+    PROVED_NS = 100 * 1000 * 1000, /* without a crowd for so long, counting on all was right */
 };
 
 enum {
@@ -50,9 +51,18 @@ void weft__crowd_free(struct weft__crowd *crowd)
 
 /* ---- what to count on ---- */
 
-static void forget(struct weft__crowd *crowd)
+static void change(struct weft__crowd *crowd, int64_t now, int64_t pause)
+{
+    crowd->changed_at = crowd->crowd_at = now;
+    crowd->next = now + pause;
+}
+
+/* What was measured is too old. */
+static void begin_anew(struct weft__crowd *crowd, int64_t now)
 {
     crowd->ran = crowd->waited = 0;
+    if (weft__is_crowded(crowd))
+        change(crowd, now, 0);
 }
 
 static int64_t averaged(int64_t average, int64_t time, int64_t span)
@@ -65,35 +75,48 @@ static int64_t twice(int64_t pause)
     return pause * 2 < PAUSE_MOST_NS ? pause * 2 : PAUSE_MOST_NS;
 }
 
-/* On all so far: on how many now? No more is missing than a quarter of a processor, or workers that sleep could take
- * what there is to do: on all. */
+static bool is_crowd(const struct weft__crowd *crowd)
+{
+    return crowd->waited >= MISSING && crowd->ran + crowd->waited >= (int64_t)(crowd->most - 1) * ONE;
+}
+
+/* On all so far: on how many now? */
 static uint32_t judge_open(struct weft__crowd *crowd, int64_t now)
 {
     uint32_t got = (uint32_t)((crowd->ran + ONE / 2) / ONE);
-    bool proved = now - crowd->changed_at >= PROVED_NS;
 
-    if (proved)
+    if (now - crowd->crowd_at >= PROVED_NS)
         crowd->packed_pause = PAUSE_LEAST_NS;
-    if (crowd->waited < MISSING || crowd->ran + crowd->waited < (int64_t)(crowd->most - 1) * ONE ||
-        got >= crowd->most || now < crowd->next)
+    if (!is_crowd(crowd))
         return crowd->most;
-    if (!proved)
-        crowd->packed_pause = twice(crowd->packed_pause);
-    crowd->changed_at = now;
-    crowd->next = now + crowd->packed_pause;
+    crowd->crowd_at = now;
+    if (got >= crowd->most || now < crowd->next)
+        return crowd->most;
+    crowd->ran_before = crowd->ran;
+    crowd->waited = 0; /* of those that are counted on, nothing is known yet */
+    change(crowd, now, crowd->packed_pause);
+    crowd->packed_pause = twice(crowd->packed_pause);
     return got > 0 ? got : 1;
 }
 
-/* On fewer so far. */
+/* On fewer so far. Does it help? Not if those that are left wait, too, and not if they have as much to do as they can, and
+ * get less of it done than all did. */
+static bool helps(const struct weft__crowd *crowd)
+{
+    int64_t all = (int64_t)weft__crowd_processors(crowd) * ONE;
+
+    return crowd->waited < MISSING &&
+           (crowd->ran_before - crowd->ran < MISSING || crowd->ran + crowd->waited < all - NEARLY);
+}
+
 static uint32_t judge_packed(struct weft__crowd *crowd, int64_t now)
 {
-    bool helps = crowd->waited < MISSING;
+    bool good = helps(crowd);
 
-    if (now - crowd->changed_at < SETTLE_NS || (helps && now < crowd->next))
+    if (now - crowd->changed_at < SETTLE_NS || (good && now < crowd->next))
         return weft__crowd_processors(crowd);
-    crowd->open_pause = helps ? PAUSE_LEAST_NS : twice(crowd->open_pause);
-    crowd->changed_at = now;
-    crowd->next = helps ? now : now + crowd->open_pause;
+    crowd->open_pause = good ? PAUSE_LEAST_NS : twice(crowd->open_pause);
+    change(crowd, now, good ? SETTLE_NS : crowd->open_pause);
     return crowd->most;
 }
 
@@ -201,7 +224,7 @@ void weft__crowd_look(weft_runtime *runtime, int64_t now)
     if (span <= window * STALE_WINDOWS)
         processors = weft__crowd_judge(crowd, now, span, ran, waited);
     else
-        forget(crowd);
+        begin_anew(crowd, now);
     /* Also if that stays as it was: tasks are pinned, and end. */
     if (processors < crowd->most || weft__is_crowded(crowd))
         weft__crowd_count_on(runtime, processors);

@@ -5,9 +5,9 @@
  * Two workers that take turns with a third thread on two processors get less done than one that has a processor of its
  * own: each is taken off in the middle of its work, the other finds it stale and takes its events, and all three keep
  * waking each other up. The kernel knows how long each thread could have run and did not. When the workers together
- * have waited for more than a quarter of a processor, and none of them could have slept, the monitor counts on no more
- * processors than they got. If they still wait then, that was no remedy (two neighbours compute, say, who take whatever
- * is left to them): it counts on all again. From time to time it tries the other, twice as seldom each time that this
+ * have waited for more than a quarter of a processor, and all but one of them would not have been enough, the monitor
+ * counts on no more processors than they got. If those that are left wait then, or get less done with their hands
+ * full, that was no remedy (neighbours that compute take whatever is left to them): it counts on all again. From time to time it tries the other, twice as seldom each time that this
  * proves wrong.
  *
  * Short tasks are spread over no more workers than that (spread.c), and descriptors gathered there (poller.c).
@@ -30,7 +30,9 @@ struct weft__crowd {
     int64_t looked_at, read_at;
     int64_t processor_time; /* of the process, when it last looked */
     int64_t ran, waited;    /* averages over the last looks: 1024 is one processor */
+    int64_t ran_before;     /* when it began to count on fewer */
     int64_t changed_at;     /* when it last began to count on all, or on fewer */
+    int64_t crowd_at;       /* when there last was a crowd */
     int64_t next;           /* not before this time the other is tried */
     int64_t packed_pause;   /* before all are tried again */
     int64_t open_pause;     /* before fewer are, when that was no remedy */

@@ -451,8 +451,15 @@ static int move(int fd, struct weft__fd *entry, uint32_t generation, struct weft
     return add_to_epoll(fd, entry, generation, to);
 }
 
-/* Does a wait need a (new) registration, with `worker`? At once if it is to be gathered there, else if it is waited for
- * from there again and again. With the lock; books it. *from: where it was, if it has to be taken out there. */
+/* In whose epoll set its tasks' descriptors belong (crowd.c). */
+static inline struct weft__worker *poller_of(const struct weft__worker *worker)
+{
+    return atomic_load_explicit(&worker->poller_of, memory_order_relaxed);
+}
+
+/* Does a wait need a (new) registration, with `worker`? At once if it is to leave where it is (`gathers`: the wait obeys
+ * that), else if it is waited for from there again and again. With the lock; books it. *from: where it was, if it has to
+ * be taken out there. */
 static bool books_registration(int fd, struct weft__fd *entry, struct weft__worker *worker, bool gathers,
                                struct weft__worker **from)
 {
@@ -471,7 +478,7 @@ static bool books_registration(int fd, struct weft__fd *entry, struct weft__work
         /* Once the lock is left that runtime may end: its worker stays until weft__fd_forget_worker has been here. */
         epoll_change(EPOLL_CTL_DEL, entry->owner, fd, 0);
         *from = NULL;
-    } else if (!gathers && ++entry->foreign_waits < MOVE_AFTER) {
+    } else if (!(gathers && poller_of(entry->owner) != entry->owner) && ++entry->foreign_waits < MOVE_AFTER) {
         return false;
     }
     entry->foreign_waits = 0;
@@ -504,34 +511,27 @@ void weft__fd_wait_while_closing(const struct weft__fd *entry)
         sched_yield();
 }
 
-/* Where it is to be registered. A pinned task's events come to its own worker. */
-static struct weft__worker *registering_worker(struct weft__worker *worker, const weft_task *task)
-{
-    if (atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__PINNED)
-        return worker;
-    return atomic_load_explicit(&worker->poller_of, memory_order_relaxed);
-}
-
 int weft__fd_begin(int fd, struct weft__fd *entry, uint32_t generation, uint32_t bits, uint32_t seen,
                    struct weft__wait *wait)
 {
-    struct weft__worker *own, *worker, *from;
+    struct weft__worker *worker, *from;
     uint32_t ready;
-    bool registers;
+    bool registers, pinned;
     int rc = weft__fd_prepare(fd, entry, generation);
 
     if (rc < 0)
         return rc;
     wait->kind = bits | WEFT__FD_HUP;
-    own = weft__driver()->worker;
-    worker = registering_worker(own, wait->task);
+    /* A pinned task's events come to its own worker. */
+    pinned = atomic_load_explicit(&wait->task->state, memory_order_relaxed) & WEFT__PINNED;
+    worker = pinned ? weft__driver()->worker : poller_of(weft__driver()->worker);
 
     weft__lock_enter(&entry->lock);
     if (!is_open(entry, generation)) {
         weft__lock_leave(&entry->lock);
         return -EBADF;
     }
-    registers = books_registration(fd, entry, worker, worker != own, &from);
+    registers = books_registration(fd, entry, worker, !pinned, &from);
     entry->registrars += registers;
     ready = weft__fd_ready(entry);
     if (!registers && (ready & wait->kind) && ready != seen) {

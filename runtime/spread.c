@@ -20,7 +20,7 @@ enum {
     PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
     PAYOFF_NS = 250 * 1000,              /* a theft that keeps the thief busy for less was hardly worth it; … */
     PAYOFF_CROWDED_NS = 1000 * 1000,     /* … where it takes the processor from others, and they from it */
-    STALE_CROWDED_NS = 5000 * 1000,      /* who has no processor is not stuck; who is, the monitor sees */
+    STALE_CROWDED_NS = 5000 * 1000,      /* who has no processor is not stuck */
 };
 
 bool weft__is_stale(const struct weft__worker *worker, int64_t now)
