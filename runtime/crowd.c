@@ -2,10 +2,8 @@
 #include "runtime/crowd.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "runtime/clock.h"
 #include "runtime/runtime.h"
@@ -99,8 +97,8 @@ static uint32_t judge_open(struct weft__crowd *crowd, int64_t now)
     return got > 0 ? got : 1;
 }
 
-/* On fewer so far. Does it help? Not if those that are left wait, too, and not if they have as much to do as they can, and
- * get less of it done than all did. */
+/* On fewer so far. Does it help? Not if those that are left wait, too, and not if they have as much to do as they can,
+ * and get less of it done than all did. */
 static bool helps(const struct weft__crowd *crowd)
 {
     int64_t all = (int64_t)weft__crowd_processors(crowd) * ONE;
@@ -159,22 +157,10 @@ void weft__crowd_count_on(weft_runtime *runtime, uint32_t processors)
 /* How long a thread has run, and waited for a processor, in its life. */
 static bool read_share(const struct weft__driver *driver, struct weft__share *share)
 {
-    char path[64], line[64];
+    char line[64];
     long long ran, waited;
-    ssize_t length;
-    int fd;
 
-    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat",
-             atomic_load_explicit(&driver->tid, memory_order_relaxed));
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    length = read(fd, line, sizeof line - 1);
-    close(fd);
-    if (length <= 0)
-        return false;
-    line[length] = '\0';
-    if (sscanf(line, "%lld %lld", &ran, &waited) != 2)
+    if (!weft__thread_file(driver, "schedstat", line, sizeof line) || sscanf(line, "%lld %lld", &ran, &waited) != 2)
         return false;
     *share = (struct weft__share){driver, ran, waited};
     return true;

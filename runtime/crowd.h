@@ -7,8 +7,8 @@
  * waking each other up. The kernel knows how long each thread could have run and did not. When the workers together
  * have waited for more than a quarter of a processor, and all but one of them would not have been enough, the monitor
  * counts on no more processors than they got. If those that are left wait then, or get less done with their hands
- * full, that was no remedy (neighbours that compute take whatever is left to them): it counts on all again. From time to time it tries the other, twice as seldom each time that this
- * proves wrong.
+ * full, that was no remedy (neighbours that compute take whatever is left to them): it counts on all again. From time
+ * to time it tries the other, twice as seldom each time that this proves wrong.
  *
  * Short tasks are spread over no more workers than that (spread.c), and descriptors gathered there (poller.c).
  * Work that pays, or that blocks its worker, is spread as before. Where the kernel keeps no such account

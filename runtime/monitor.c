@@ -125,23 +125,32 @@ static int64_t processor_time(const struct weft__driver *driver)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* Does the kernel say that the thread could run? False if it sleeps, or if nobody can tell. */
-static bool is_runnable(const struct weft__driver *driver)
+bool weft__thread_file(const struct weft__driver *driver, const char *name, char *text, size_t size)
 {
-    char path[64], line[512], *state;
+    char path[64];
     ssize_t length;
     int fd;
 
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat",
-             atomic_load_explicit(&driver->tid, memory_order_relaxed));
+    snprintf(path, sizeof path, "/proc/self/task/%d/%s", atomic_load_explicit(&driver->tid, memory_order_relaxed),
+             name);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
-    length = read(fd, line, sizeof line - 1);
+    length = read(fd, text, size - 1);
     close(fd);
     if (length <= 0)
         return false;
-    line[length] = '\0';
+    text[length] = '\0';
+    return true;
+}
+
+/* Does the kernel say that the thread could run? False if it sleeps, or if nobody can tell. */
+static bool is_runnable(const struct weft__driver *driver)
+{
+    char line[512], *state;
+
+    if (!weft__thread_file(driver, "stat", line, sizeof line))
+        return false;
     state = strrchr(line, ')');
     return state && strlen(state) > 2 && state[2] == 'R';
 }

@@ -1,6 +1,7 @@
 /*
  * The monitor: a thread that notices a worker stuck in one task, hands it to a spare thread, and sees to backlogs
- * that nobody looks at. It ticks only while a worker runs; in an idle process it sleeps without a time-out.
+ * that nobody looks at. It ticks only while a worker runs; in an idle process it sleeps without a time-out. Its ticks
+ * are also when the workers' share of the processors is looked at (crowd.h).
  *
  * A task may say that it is about to block its thread (weft_block_begin). While the monitor sees tasks do so it is
  * *attentive*: it ticks often enough to hand their workers over within some 100 µs. That costs a few percent of a
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <weft/base.h>
 
@@ -21,6 +23,8 @@ enum weft__attention {
     WEFT__ATTENTIVE,   /* it ticks fast, or is to, or is to end */
     WEFT__CALLED       /* it sleeps, and its next tick is to come soon */
 };
+
+struct weft__driver;
 
 struct weft__monitor {
     _Atomic uint32_t wanted;    /* futex: 0 it sleeps without a time-out, 1 it ticks */
@@ -46,6 +50,10 @@ void weft__monitor_wanted(weft_runtime *runtime);
 
 /* As weft__monitor_wanted, for who waits for the next tick, which may be a long way off. Any thread. */
 void weft__monitor_hurry(weft_runtime *runtime);
+
+/* What the kernel says of a worker's thread: a file of its /proc/self/task/N, up to size - 1 bytes, terminated. False if
+ * it cannot be read. Any thread, while the driver is not freed. */
+bool weft__thread_file(const struct weft__driver *driver, const char *name, char *text, size_t size);
 
 /* A task is about to block its thread. Cheap if the monitor is attentive already. Any thread. */
 void weft__monitor_attend(weft_runtime *runtime);

@@ -457,9 +457,9 @@ static inline struct weft__worker *poller_of(const struct weft__worker *worker)
     return atomic_load_explicit(&worker->poller_of, memory_order_relaxed);
 }
 
-/* Does a wait need a (new) registration, with `worker`? At once if it is to leave where it is (`gathers`: the wait obeys
- * that), else if it is waited for from there again and again. With the lock; books it. *from: where it was, if it has to
- * be taken out there. */
+/* Does a wait need a (new) registration, with `worker`? At once if it is to leave where it is (`gathers`: the wait
+ * obeys that), else if it is waited for from there again and again. With the lock; books it. *from: where it was, if it
+ * has to be taken out there. */
 static bool books_registration(int fd, struct weft__fd *entry, struct weft__worker *worker, bool gathers,
                                struct weft__worker **from)
 {

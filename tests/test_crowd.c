@@ -177,6 +177,59 @@ static void what_is_no_remedy_is_given_up(void **state)
 
 /* ---- descriptors that are gathered, and spread again ---- */
 
+/* A runtime without threads, of four workers on four processors. */
+static weft_runtime *make_still(void)
+{
+    weft_runtime *runtime = aligned_alloc(_Alignof(weft_runtime), sizeof *runtime);
+
+    assert_non_null(runtime);
+    memset(runtime, 0, sizeof *runtime);
+    runtime->config.takeover_us = 2000;
+    runtime->worker_count = 4;
+    runtime->workers = aligned_alloc(_Alignof(struct weft__worker), 4 * sizeof *runtime->workers);
+    assert_non_null(runtime->workers);
+    memset(runtime->workers, 0, 4 * sizeof *runtime->workers);
+    assert_int_equal(weft__crowd_init(&runtime->crowd, 4, 4), 0);
+    return runtime;
+}
+
+static void free_still(weft_runtime *runtime)
+{
+    weft__crowd_free(&runtime->crowd);
+    free(runtime->workers);
+    free(runtime);
+}
+
+/* Where the descriptors of workers 0 to 3 belong, as decimal digits. */
+static unsigned places(weft_runtime *runtime, uint32_t processors)
+{
+    unsigned digits = 0;
+
+    weft__crowd_count_on(runtime, processors);
+    for (uint32_t i = 0; i < 4; i++)
+        digits = 10 * digits + (unsigned)(atomic_load(&runtime->workers[i].poller_of) - runtime->workers);
+    return digits;
+}
+
+static void descriptors_are_gathered_with_workers_that_are_counted_on(void **state)
+{
+    weft_runtime *runtime = make_still();
+
+    (void)state;
+    assert_int_equal(places(runtime, 4), 123);
+    assert_int_equal(places(runtime, 3), 120);
+    assert_int_equal(places(runtime, 1), 0);
+    /* Nobody takes over a worker that tasks are pinned to. */
+    atomic_store(&runtime->workers[1].pinned, 1);
+    assert_int_equal(places(runtime, 2), 123);
+    assert_int_equal(places(runtime, 1), 0);
+    atomic_store(&runtime->workers[1].pinned, 0);
+    assert_int_equal(places(runtime, 2), 101);
+    runtime->config.takeover_us = 0;
+    assert_int_equal(places(runtime, 2), 123);
+    free_still(runtime);
+}
+
 enum { PAIRS = 6, ROUNDS = 4000 };
 
 static weft_runtime *_Atomic in_motion;
@@ -253,6 +306,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(all_are_tried_again_more_and_more_seldom),
         cmocka_unit_test(what_helps_is_kept),
         cmocka_unit_test(what_is_no_remedy_is_given_up),
+        cmocka_unit_test(descriptors_are_gathered_with_workers_that_are_counted_on),
         cmocka_unit_test(no_event_is_lost_while_descriptors_are_gathered),
     };
 
