@@ -2,8 +2,12 @@
 #include "runtime/crowd.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "runtime/clock.h"
 #include "runtime/runtime.h"
@@ -19,6 +23,7 @@ enum {
     NEARLY = ONE / 8,              /* so little less than all is all */
     SETTLE_NS = 50 * 1000 * 1000,  /* before a change is judged */
     PROVED_NS = 100 * 1000 * 1000, /* without a crowd for so long, counting on all was right */
+    SPARE_NS = 100 * 1000 * 1000,  /* between two readings of what all processors do, whose grain is 10 ms */
 };
 
 enum {
@@ -192,6 +197,64 @@ static bool is_worth_reading(struct weft__crowd *crowd, int64_t span)
     return weft__is_crowded(crowd) || (crowd->processor_time - before) * BUSY_SHARE >= span;
 }
 
+int64_t weft__crowd_idle_ticks(const char *stat, const cpu_set_t *mine)
+{
+    int64_t ticks = 0;
+
+    /* Its first line is the sum over all processors, its last one may be cut off. */
+    while ((stat = strchr(stat, '\n')) != NULL && strchr(++stat, '\n')) {
+        long long idle, waiting;
+        int processor;
+
+        if (sscanf(stat, "cpu%d %*d %*d %*d %lld %lld ", &processor, &idle, &waiting) != 3)
+            break;
+        if (processor < CPU_SETSIZE && CPU_ISSET(processor, mine))
+            ticks += idle + waiting;
+    }
+    return ticks;
+}
+
+/* In ns, of the processors that this thread may run on (of a very large machine, the first hundred); -1 where nobody
+ * says. */
+static int64_t idle_time(void)
+{
+    char text[8192];
+    cpu_set_t mine;
+    ssize_t length;
+    int fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -1;
+    length = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (length <= 0 || sched_getaffinity(0, sizeof mine, &mine) < 0)
+        return -1;
+    text[length] = '\0';
+    return weft__crowd_idle_ticks(text, &mine) * (1000000000 / sysconf(_SC_CLK_TCK));
+}
+
+static bool is_anyone_overloaded(const weft_runtime *runtime)
+{
+    for (uint32_t i = 0; i < runtime->worker_count; i++)
+        if (atomic_load_explicit(&runtime->workers[i].overloaded, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+/* Has half a processor had nothing to do since the last reading? */
+static void look_for_spare(struct weft__crowd *crowd, int64_t now)
+{
+    int64_t span = now - crowd->idle_at, before = crowd->idle;
+
+    if (span < SPARE_NS)
+        return;
+    crowd->idle_at = now;
+    crowd->idle = idle_time();
+    atomic_store_explicit(&crowd->spare,
+                          before >= 0 && span < 2 * (int64_t)SPARE_NS && crowd->idle - before >= span / 2,
+                          memory_order_relaxed);
+}
+
 void weft__crowd_look(weft_runtime *runtime, int64_t now)
 {
     struct weft__crowd *crowd = &runtime->crowd;
@@ -211,6 +274,10 @@ void weft__crowd_look(weft_runtime *runtime, int64_t now)
         processors = weft__crowd_judge(crowd, now, span, ran, waited);
     else
         begin_anew(crowd, now);
+    if (is_anyone_overloaded(runtime))
+        look_for_spare(crowd, now);
+    else if (now - crowd->idle_at >= 2 * (int64_t)SPARE_NS)
+        atomic_store_explicit(&crowd->spare, 0, memory_order_relaxed);
     /* Also if that stays as it was: tasks are pinned, and end. */
     if (processors < crowd->most || weft__is_crowded(crowd))
         weft__crowd_count_on(runtime, processors);

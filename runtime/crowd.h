@@ -10,6 +10,9 @@
  * full, that was no remedy (neighbours that compute take whatever is left to them): it counts on all again. From time
  * to time it tries the other, twice as seldom each time that this proves wrong.
  *
+ * The other way round, a worker that is overloaded with short rounds is relieved only when a processor has been seen
+ * idle (/proc/stat): with a client beside it that takes the other one, help would take from who is helped.
+ *
  * Short tasks are spread over no more workers than that (spread.c), and descriptors gathered there (poller.c).
  * Work that pays, or that blocks its worker, is spread as before. Where the kernel keeps no such account
  * (/proc/self/task/N/schedstat) nothing is ever crowded.
@@ -17,6 +20,7 @@
 #ifndef WEFT_RUNTIME_CROWD_H
 #define WEFT_RUNTIME_CROWD_H
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,6 +28,7 @@
 
 struct weft__crowd {
     _Atomic uint32_t processors; /* to count on: 1 to `most`; written by the monitor, a hint for everybody else */
+    _Atomic uint32_t spare;      /* a processor has nothing to do; known only while a worker is overloaded */
     uint32_t most;               /* that this process may use, but no more than workers */
     /* The monitor's own: */
     struct weft__share *shares; /* one a worker */
@@ -36,6 +41,8 @@ struct weft__crowd {
     int64_t next;           /* not before this time the other is tried */
     int64_t packed_pause;   /* before all are tried again */
     int64_t open_pause;     /* before fewer are, when that was no remedy */
+    int64_t idle;           /* how long the processors have had nothing to do since the machine started, … */
+    int64_t idle_at;        /* … when last read */
 };
 
 /* 0 or -ENOMEM. */
@@ -51,6 +58,9 @@ uint32_t weft__crowd_judge(struct weft__crowd *crowd, int64_t now, int64_t span,
 /* From now on. */
 void weft__crowd_count_on(weft_runtime *runtime, uint32_t processors);
 
+/* The text of /proc/stat: for how many ticks the processors in `mine` have had nothing to do. */
+int64_t weft__crowd_idle_ticks(const char *stat, const cpu_set_t *mine);
+
 static inline uint32_t weft__crowd_processors(const struct weft__crowd *crowd)
 {
     return atomic_load_explicit(&crowd->processors, memory_order_relaxed);
@@ -59,6 +69,11 @@ static inline uint32_t weft__crowd_processors(const struct weft__crowd *crowd)
 static inline bool weft__is_crowded(const struct weft__crowd *crowd)
 {
     return weft__crowd_processors(crowd) < crowd->most;
+}
+
+static inline bool weft__has_spare_processor(const struct weft__crowd *crowd)
+{
+    return atomic_load_explicit(&crowd->spare, memory_order_relaxed);
 }
 
 #endif

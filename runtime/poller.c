@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "runtime/clock.h"
+#include "runtime/spread.h"
 #include "runtime/waitable.h"
 #include "runtime/worker.h"
 
@@ -478,7 +479,8 @@ static bool books_registration(int fd, struct weft__fd *entry, struct weft__work
         /* Once the lock is left that runtime may end: its worker stays until weft__fd_forget_worker has been here. */
         epoll_change(EPOLL_CTL_DEL, entry->owner, fd, 0);
         *from = NULL;
-    } else if (!(gathers && poller_of(entry->owner) != entry->owner) && ++entry->foreign_waits < MOVE_AFTER) {
+    } else if (!(gathers && (poller_of(entry->owner) != entry->owner || weft__may_be_relieved(entry->owner))) &&
+               ++entry->foreign_waits < MOVE_AFTER) {
         return false;
     }
     entry->foreign_waits = 0;

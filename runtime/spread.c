@@ -11,10 +11,11 @@
 #include "runtime/task_end.h"
 
 enum {
-    STEAL_MOST = 64,                     /* taken in one theft: bounds the time the victim is kept out */
-    SEEN_MOST = 4 * STEAL_MOST,          /* looked at, pinned ones included: the same */
-    SLOW_SLICE_NS = 50 * 1000,           /* tasks that run so long are worth a wake-up each (it takes 30-70 µs) */
-    SPREAD_NS = 300 * 1000,              /* busy for so long without a pause: a second worker may pay */
+    STEAL_MOST = 64,            /* taken in one theft: bounds the time the victim is kept out */
+    SEEN_MOST = 4 * STEAL_MOST, /* looked at, pinned ones included: the same */
+    OVERLOAD_BACKLOG = 4,       /* divided, fewer leave each worker with pauses, and a wake-up after each */
+    SLOW_SLICE_NS = 50 * 1000,  /* tasks that run so long are worth a wake-up each (it takes 30-70 µs) */
+    SPREAD_NS = 300 * 1000,     /* busy for so long without a pause: a second worker may pay */
     PATIENCE_MOST_NS = 20 * 1000 * 1000, /* a worker whose tasks were not worth stealing is left alone so long … */
     SATURATED_NS = 10 * 1000 * 1000,     /* … unless it has had no pause for this time: */
     PATIENCE_SATURATED_NS = 1000 * 1000, /* then small thefts help too, at a cost of some percent */
@@ -61,7 +62,7 @@ bool weft__wake_searcher(weft_runtime *runtime)
 static int64_t patience_of(const struct weft__worker *worker, int64_t now)
 {
     int64_t patience = atomic_load_explicit(&worker->patience, memory_order_relaxed);
-    bool saturated = now - worker->busy_since >= SATURATED_NS && !weft__is_crowded(&worker->runtime->crowd);
+    bool saturated = now - worker->awake_since >= SATURATED_NS && !weft__is_crowded(&worker->runtime->crowd);
 
     return saturated && patience > PATIENCE_SATURATED_NS ? PATIENCE_SATURATED_NS : patience;
 }
@@ -90,6 +91,26 @@ static bool has_processor_for_help(const struct weft__worker *worker)
 }
 
 /*
+ * Busy for long, with a backlog; sleeps that end at once because there are events do not count. Where there is a
+ * processor to spare it is helped even if its rounds are short, and a descriptor goes with the first task that is taken
+ * (poller.c): so that what it has to do is divided, not just what happens to be ready.
+ */
+static void note_overload(struct weft__worker *worker, int64_t now)
+{
+    bool busy = now - worker->busy_since >= SATURATED_NS && weft__queue_count(&worker->queue) >= OVERLOAD_BACKLOG;
+    bool overloaded = busy && !weft__is_crowded(&worker->runtime->crowd);
+
+    if (overloaded != atomic_load_explicit(&worker->overloaded, memory_order_relaxed))
+        atomic_store_explicit(&worker->overloaded, overloaded, memory_order_relaxed);
+}
+
+bool weft__may_be_relieved(const struct weft__worker *worker)
+{
+    return atomic_load_explicit(&worker->overloaded, memory_order_relaxed) &&
+           weft__has_spare_processor(&worker->runtime->crowd);
+}
+
+/*
  * Is a second worker worth its wake-up? Light load is packed: peers lose a fifth to a third of their throughput to
  * workers they do not need. Tasks that run long are worth one each; short ones only when this worker has been
  * busy for a while without a pause and still has a backlog. Whether those are many small tasks, which cost less than
@@ -99,9 +120,10 @@ static bool has_processor_for_help(const struct weft__worker *worker)
 static bool is_worth_help(const struct weft__worker *worker, int64_t now)
 {
     uint32_t backlog = weft__queue_count(&worker->queue);
+    bool has_had_no_pause = now - worker->awake_since >= SPREAD_NS;
 
-    return backlog > 0 &&
-           (worker->slice_ns >= SLOW_SLICE_NS || (backlog >= 2 && now - worker->busy_since >= SPREAD_NS));
+    return backlog > 0 && (worker->slice_ns >= SLOW_SLICE_NS ||
+                           (backlog >= 2 && (has_had_no_pause || weft__may_be_relieved(worker))));
 }
 
 /* When another worker may be woken for it. */
@@ -128,8 +150,10 @@ static void lose_patience(struct weft__worker *worker, int64_t now)
 
 void weft__spread(struct weft__worker *worker, int64_t now)
 {
-    bool help = is_worth_help(worker, now);
+    bool help;
 
+    note_overload(worker, now);
+    help = is_worth_help(worker, now);
     if (help != atomic_load_explicit(&worker->wants_help, memory_order_relaxed))
         atomic_store_explicit(&worker->wants_help, help, memory_order_relaxed);
     if (!help)

@@ -24,4 +24,7 @@ bool weft__anyone_wants_help(const struct weft__worker *worker);
 void weft__stop_searching(struct weft__driver *driver);
 void weft__pass_search_on(struct weft__driver *driver, const struct weft__worker *worker);
 
+/* It is overloaded, and there is a processor for another one. Any thread. */
+bool weft__may_be_relieved(const struct weft__worker *worker);
+
 #endif

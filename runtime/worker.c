@@ -33,6 +33,7 @@ enum {
      * between two tasks, few enough that the queue waits microseconds. Tokio uses 3, Go a time slice. */
     NEXT_LIMIT = 16,
     CLOCK_EACH = 16,
+    PAUSE_WEIGHT = 8,    /* a pause takes so many times its length from a busy time (end_pause) */
     SEIZE_SPINS = 400,   /* about 5 µs: the driver is inside for much less, or has lost its processor */
     CROWD_LEAST = 256,   /* with so many deadlines ahead, those close together are served by one wake-up: … */
     CROWD_NS_EACH = 100, /* … within so much for each of them, … */
@@ -608,12 +609,12 @@ static int64_t sleep_until(const struct weft__worker *worker)
     return earliest < worker->expired_at + window ? worker->expired_at + window : earliest;
 }
 
-/* Sleep until an event, a deadline or a wake-up. idle.h has the protocol. Inside. */
-static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker)
+/* Sleep until an event, a deadline or a wake-up. idle.h has the protocol. Inside. The time at which it began. */
+static int64_t fall_asleep(struct weft__driver *driver, struct weft__worker *worker)
 {
     weft_runtime *runtime = worker->runtime;
     bool claimed;
-    int64_t until;
+    int64_t until, began;
     int events;
 
     weft__stop_searching(driver);
@@ -626,6 +627,7 @@ static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker
     if (until)
         weft__count(&driver->counters.sleeps, 1);
 
+    began = weft__clock_now();
     events = weft__poller_wait(&worker->poller, true, until, &driver->events, weft__queue_ready, worker);
 
     atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
@@ -636,22 +638,50 @@ static void fall_asleep(struct weft__driver *driver, struct weft__worker *worker
     }
     weft__count(&driver->counters.polls, 1);
     weft__count(&driver->counters.events, events > 0 ? (uint64_t)events : 0);
+    return began;
 }
 
-/* Just woken: what the queue holds is new, and the clock starts again. Inside. */
-static void begin_to_run(struct weft__driver *driver, struct weft__worker *worker)
+/* What has come meanwhile. Inside. */
+static void begin_to_run(struct weft__driver *driver, struct weft__worker *worker, int64_t now)
 {
-    int64_t now = weft__clock_now();
-
-    worker->busy_since = now;
     atomic_store_explicit(&worker->polled_at, now, memory_order_relaxed);
-    atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
-    weft__give_credit(worker, worker->credit_given > 0 ? worker->credit_given : WEFT__CREDIT_DISPATCH);
     if (weft__timers_earliest(&worker->timers) <= now) {
         worker->expired_at = now;
         weft__expire(driver, worker, &worker->timers, now);
     }
     weft__monitor_wanted(worker->runtime);
+}
+
+/* For a thread that has not run it before. Inside. */
+static void start_worker(struct weft__driver *driver, struct weft__worker *worker)
+{
+    int64_t now = weft__clock_now();
+
+    atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
+    worker->awake_since = worker->busy_since = now;
+    atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
+    weft__give_credit(worker, worker->credit_given > 0 ? worker->credit_given : WEFT__CREDIT_DISPATCH);
+    begin_to_run(driver, worker, now);
+}
+
+/*
+ * The time since the last look around is that in which it ran. Nor does a pause end a busy time: a worker that finds
+ * events whenever it has done all its work never has one that counts. But it takes several times its own length
+ * from it, so that who pauses for a ninth of the time is never busy for long. Inside.
+ */
+static void end_pause(struct weft__driver *driver, struct weft__worker *worker, int64_t began)
+{
+    int64_t now = weft__clock_now();
+    int64_t pause = now - began;
+    int64_t maintained_at = atomic_load_explicit(&worker->maintained_at, memory_order_relaxed) + pause;
+    int64_t busy_since = worker->busy_since + pause * PAUSE_WEIGHT;
+
+    worker->awake_since = now;
+    worker->busy_since = busy_since < now ? busy_since : now;
+    if (busy_since >= now && atomic_load_explicit(&worker->overloaded, memory_order_relaxed))
+        atomic_store_explicit(&worker->overloaded, 0, memory_order_relaxed);
+    atomic_store_explicit(&worker->maintained_at, maintained_at, memory_order_relaxed);
+    begin_to_run(driver, worker, now);
 }
 
 static __attribute__((noinline)) void run_coroutine(struct weft__driver *driver, struct weft__worker *worker,
@@ -757,10 +787,8 @@ static void drive(struct weft__driver *driver)
 {
     struct weft__worker *worker = weft__enter(driver);
 
-    if (worker) {
-        atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
-        begin_to_run(driver, worker);
-    }
+    if (worker)
+        start_worker(driver, worker);
     while (worker) {
         /* A coroutine that switched here may have picked what is next. */
         weft_task *task = driver->step ? NULL : pick_startable(driver, worker);
@@ -777,8 +805,7 @@ static void drive(struct weft__driver *driver)
         } else if (!weft__search(driver, worker)) {
             if (atomic_load_explicit(&worker->runtime->halting, memory_order_acquire))
                 break;
-            fall_asleep(driver, worker);
-            begin_to_run(driver, worker);
+            end_pause(driver, worker, fall_asleep(driver, worker));
         }
     }
     weft__stop_searching(driver);

@@ -49,12 +49,13 @@ struct weft__worker {
     uint32_t next_streak; /* how often in a row it was used */
     int32_t credit;       /* until the next look around; see maintain() */
     int32_t credit_given;
-    uint32_t slice_ns;  /* what a dispatch took since the last look, on average */
-    uint32_t pace_ns;   /* what it is reckoned to take until the next one */
-    int64_t turn_ns;    /* how long the same coroutine has run, as of the last look around */
-    uint64_t turn;      /* dispatches then */
-    int64_t busy_since; /* when it last began to run without a sleep */
-    int64_t expired_at; /* when deadlines last ended a sleep */
+    uint32_t slice_ns;   /* what a dispatch took since the last look, on average */
+    uint32_t pace_ns;    /* what it is reckoned to take until the next one */
+    int64_t turn_ns;     /* how long the same coroutine has run, as of the last look around */
+    uint64_t turn;       /* dispatches then */
+    int64_t awake_since; /* when it last began to run without a sleep */
+    int64_t busy_since;  /* the same, but for short sleeps (end_pause) */
+    int64_t expired_at;  /* when deadlines last ended a sleep */
     weft_runtime *runtime;
     uint32_t index;
     uint32_t slice_before_ns;                 /* slice_ns before the last look */
@@ -68,6 +69,7 @@ struct weft__worker {
     _Atomic int64_t help_after;  /* for anybody else, from this time on */
     _Atomic int64_t helped_at;   /* when it last had a worker woken, or was stolen from */
     _Atomic int64_t patience;    /* how long after that before it wants help again; a thief may reset it */
+    _Atomic uint32_t overloaded; /* busy for long, with a backlog: descriptors may leave it */
     _Atomic uint32_t used;       /* descriptors were ever waited for here: its epoll set is not empty */
     _Atomic uint32_t pinned;     /* tasks that are pinned to it and have not ended: any thread */
 

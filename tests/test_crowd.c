@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "runtime/runtime.h"
+#include "runtime/spread.h"
 
 /* ---- what to count on, by a clock of the test's own ---- */
 
@@ -175,6 +176,31 @@ static void what_is_no_remedy_is_given_up(void **state)
     end();
 }
 
+/* ---- processors with nothing to do ---- */
+
+static void idle_time_is_that_of_the_processors_that_may_be_used(void **state)
+{
+    static const char stat[] = "cpu  9 9 9 9000 9 9 9 9 0 0\n"
+                               "cpu0 1 2 3 400 50 6 7 8 0 0\n"
+                               "cpu1 1 2 3 1000 0 6 7 8 0 0\n"
+                               "cpu2 1 2 3 20 1 6 7 8 0 0\n"
+                               "intr 77 1 2 3\n"
+                               "ctxt 5\n";
+    char cut[sizeof stat];
+    cpu_set_t mine;
+
+    (void)state;
+    CPU_ZERO(&mine);
+    assert_int_equal(weft__crowd_idle_ticks(stat, &mine), 0);
+    CPU_SET(0, &mine);
+    CPU_SET(2, &mine);
+    assert_int_equal(weft__crowd_idle_ticks(stat, &mine), 471);
+    /* In the middle of cpu2's line: what is there of it is not its number. */
+    snprintf(cut, sizeof cut, "%.*s", (int)(strstr(stat, "20 1 6") - stat) + 5, stat);
+    assert_int_equal(weft__crowd_idle_ticks(cut, &mine), 450);
+    assert_int_equal(weft__crowd_idle_ticks("", &mine), 0);
+}
+
 /* ---- descriptors that are gathered, and spread again ---- */
 
 /* A runtime without threads, of four workers on four processors. */
@@ -198,6 +224,23 @@ static void free_still(weft_runtime *runtime)
     weft__crowd_free(&runtime->crowd);
     free(runtime->workers);
     free(runtime);
+}
+
+static void who_is_overloaded_is_relieved_if_a_processor_is_spare(void **state)
+{
+    weft_runtime *runtime = make_still();
+    struct weft__worker *worker = &runtime->workers[1];
+
+    (void)state;
+    worker->runtime = runtime;
+    assert_false(weft__may_be_relieved(worker));
+    atomic_store(&worker->overloaded, 1);
+    assert_false(weft__may_be_relieved(worker));
+    atomic_store(&runtime->crowd.spare, 1);
+    assert_true(weft__may_be_relieved(worker));
+    atomic_store(&worker->overloaded, 0);
+    assert_false(weft__may_be_relieved(worker));
+    free_still(runtime);
 }
 
 /* Where the descriptors of workers 0 to 3 belong, as decimal digits. */
@@ -240,6 +283,8 @@ static void *crowd_and_clear(void *arg)
 
     for (uint32_t i = 0; (runtime = atomic_load(&in_motion)) != NULL; i++) {
         weft__crowd_count_on(runtime, i % 2 ? 1 : runtime->crowd.most);
+        atomic_store(&runtime->crowd.spare, i % 4 == 0);
+        atomic_store(&runtime->workers[i / 2 % runtime->worker_count].overloaded, 1);
         nap(WEFT_US(300));
     }
     return arg;
@@ -288,7 +333,7 @@ static intptr_t pairs_that_play(void *arg)
     return (intptr_t)arg;
 }
 
-static void no_event_is_lost_while_descriptors_are_gathered(void **state)
+static void no_event_is_lost_while_descriptors_are_gathered_and_divided(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < SUPPORT_WORKER_COUNTS; i++)
@@ -306,8 +351,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(all_are_tried_again_more_and_more_seldom),
         cmocka_unit_test(what_helps_is_kept),
         cmocka_unit_test(what_is_no_remedy_is_given_up),
+        cmocka_unit_test(idle_time_is_that_of_the_processors_that_may_be_used),
+        cmocka_unit_test(who_is_overloaded_is_relieved_if_a_processor_is_spare),
         cmocka_unit_test(descriptors_are_gathered_with_workers_that_are_counted_on),
-        cmocka_unit_test(no_event_is_lost_while_descriptors_are_gathered),
+        cmocka_unit_test(no_event_is_lost_while_descriptors_are_gathered_and_divided),
     };
 
     return run_all(tests, argc, argv);

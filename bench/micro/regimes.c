@@ -1,8 +1,10 @@
-/* A15, A16: where a runtime could fall off a cliff. (A14 and A12 are with the scheduling they compare with.) */
+/* A15, A16, A17: where a runtime could fall off a cliff. (A14 and A12 are with the scheduling they compare with.) */
 #include "micro.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 /* ---- A15: one hot pair among 100 000 parked tasks ---- */
 
@@ -115,8 +117,99 @@ static int cold_start(const struct setting *setting, struct sample *sample)
     return 0;
 }
 
+/* ---- A17: few connections that are busy all the time: more than one worker can do, in rounds that are short ---- */
+
+enum { BUSY_MOST = 64, MESSAGE = 64 };
+
+struct busy {
+    int pairs;
+    int64_t settle, measured;
+    atomic_int over;
+    atomic_long trips;
+};
+
+struct busy_end {
+    struct busy *busy;
+    int fd;
+};
+
+static intptr_t return_messages(void *arg)
+{
+    struct busy_end *end = arg;
+    char message[MESSAGE];
+    ssize_t n;
+    while ((n = weft_read(end->fd, message, sizeof message)) > 0 && weft_write_all(end->fd, message, (size_t)n) == n)
+        continue;
+    weft_close(end->fd);
+    return n;
+}
+
+static intptr_t send_messages(void *arg)
+{
+    struct busy_end *end = arg;
+    char message[MESSAGE] = {0};
+    ssize_t n = MESSAGE;
+    while (n == MESSAGE && !atomic_load_explicit(&end->busy->over, memory_order_relaxed)) {
+        n = weft_write_all(end->fd, message, sizeof message);
+        if (n == MESSAGE)
+            n = weft_read(end->fd, message, sizeof message);
+        atomic_fetch_add_explicit(&end->busy->trips, 1, memory_order_relaxed);
+    }
+    weft_close(end->fd);
+    return n < 0 ? n : 0;
+}
+
+static intptr_t keep_busy(void *arg)
+{
+    struct busy *busy = arg;
+    static struct busy_end ends[2 * BUSY_MOST];
+    weft_task *tasks[2 * BUSY_MOST] = {NULL};
+    intptr_t error = 0;
+    for (int i = 0; i < 2 * busy->pairs && !error; i += 2) {
+        int fds[2];
+        if ((error = weft_socket_pair(SOCK_STREAM, fds)) < 0)
+            break;
+        ends[i] = (struct busy_end){busy, fds[0]};
+        ends[i + 1] = (struct busy_end){busy, fds[1]};
+        tasks[i] = weft_spawn(return_messages, &ends[i]);
+        tasks[i + 1] = weft_spawn(send_messages, &ends[i + 1]);
+        if (!tasks[i] || !tasks[i + 1])
+            error = -ENOMEM;
+    }
+    weft_sleep(busy->settle);
+    int64_t start = weft_now();
+    long before = atomic_load(&busy->trips);
+    weft_sleep(busy->measured);
+    long trips = atomic_load(&busy->trips) - before;
+    busy->measured = weft_now() - start;
+    atomic_store(&busy->over, 1);
+    for (int i = 0; i < 2 * busy->pairs; i++) {
+        intptr_t ended = tasks[i] ? weft_await(tasks[i]) : 0;
+        error = error ? error : ended;
+    }
+    atomic_store(&busy->trips, trips);
+    return error;
+}
+
+static int busy_connections(const struct setting *setting, struct sample *sample)
+{
+    static const struct {
+        int pairs;
+        const char *part;
+    } sizes[] = {{4, "4"}, {8, "8"}, {16, "16"}, {BUSY_MOST, "64"}};
+    int error = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !error; i++) {
+        struct busy busy = {.pairs = sizes[i].pairs, .settle = WEFT_MS(500), .measured = WEFT_MS(500)};
+        error = (int)weft_runtime_run(setting->runtime, keep_busy, &busy);
+        if (!error)
+            add_part(sample, "A17", sizes[i].part, "us", (double)busy.measured / 1e3 / (double)atomic_load(&busy.trips));
+    }
+    return error;
+}
+
 const struct workload regime_workloads[] = {
     {"A15", "a ping-pong among 100 000 parked tasks, against alone", hot_among_parked, FRESH | ONE_IN_QUICK},
     {"A16", "a runtime starts, runs one task, and stops", cold_start, OWN_RUNTIME},
+    {"A17", "4 to 64 pairs that are always busy, over sockets", busy_connections, ONE_IN_QUICK},
     {NULL, NULL, NULL, 0},
 };
