@@ -417,6 +417,14 @@ static void get_mask(struct mask *mask)
         ask_mask(mask);
 }
 
+void weft__cpus_mask(cpu_set_t *mask)
+{
+    struct mask all;
+
+    get_mask(&all);
+    *mask = all.set[0];
+}
+
 /* The index-th processor in the mask, modulo their number `count`, which is not 0. */
 static size_t pick_processor(const struct mask *mask, unsigned count, unsigned index)
 {

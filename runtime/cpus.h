@@ -5,6 +5,7 @@
 #ifndef WEFT_RUNTIME_CPUS_H
 #define WEFT_RUNTIME_CPUS_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +22,9 @@ struct weft__cpus {
 };
 
 void weft__cpus_read(struct weft__cpus *cpus);
+
+/* Which of the first CPU_SETSIZE processors. */
+void weft__cpus_mask(cpu_set_t *mask);
 
 /*
  * Bind the calling thread to the index-th processor (modulo their number) of the mask the process had before the

@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/clock.h"
+#include "runtime/cpus.h"
 #include "runtime/runtime.h"
 
 enum {
@@ -214,7 +214,7 @@ int64_t weft__crowd_idle_ticks(const char *stat, const cpu_set_t *mine)
     return ticks;
 }
 
-/* In ns, of the processors that this thread may run on (of a very large machine, the first hundred); -1 where nobody
+/* In ns, of the processors that the process may use (of a very large machine, the first hundred); -1 where nobody
  * says. */
 static int64_t idle_time(void)
 {
@@ -227,16 +227,21 @@ static int64_t idle_time(void)
         return -1;
     length = read(fd, text, sizeof text - 1);
     close(fd);
-    if (length <= 0 || sched_getaffinity(0, sizeof mine, &mine) < 0)
+    if (length <= 0)
         return -1;
+    weft__cpus_mask(&mine);
     text[length] = '\0';
     return weft__crowd_idle_ticks(text, &mine) * (1000000000 / sysconf(_SC_CLK_TCK));
 }
 
+/* While one that could help sleeps. */
 static bool is_anyone_overloaded(const weft_runtime *runtime)
 {
+    if (!weft__idle_any(&runtime->idle))
+        return false;
     for (uint32_t i = 0; i < runtime->worker_count; i++)
-        if (atomic_load_explicit(&runtime->workers[i].overloaded, memory_order_relaxed))
+        if (atomic_load_explicit(&runtime->workers[i].overloaded, memory_order_relaxed) &&
+            atomic_load_explicit(&runtime->workers[i].state, memory_order_relaxed) == WEFT__AWAKE)
             return true;
     return false;
 }

@@ -1,6 +1,6 @@
 /*
  * Looking around (look.h). A worker does so when its credit is used up: each dispatch costs some, each task run in
- * place a little, and the next credit is such that it lasts for MAINTAIN_NS if the tasks go on as they did. If they
+ * place a little, and the next credit is such that it lasts for WEFT__LOOK_NS if the tasks go on as they did. If they
  * become slower, the monitor notices and nudges it (weft__nudge). Called by the driver, inside; for peers, by the driver
  * of another worker.
  */
@@ -14,7 +14,6 @@
 enum {
     EXPIRE_BATCH = 32,
     PEERS_A_LOOK = 4,           /* busy peers looked at in one maintenance */
-    MAINTAIN_NS = 50 * 1000,    /* a look at the clock costs 28 ns, at epoll 155 ns */
     TURN_NS = 10 * 1000 * 1000, /* a task that has run for so long lets others run when it next awaits one */
 };
 
@@ -139,7 +138,7 @@ void weft__give_credit(struct weft__worker *worker, int32_t credit)
 }
 
 /*
- * So much credit that the next look comes after MAINTAIN_NS if the tasks go on as they did. A single short slice among
+ * So much credit that the next look comes after WEFT__LOOK_NS if the tasks go on as they did. A single short slice among
  * long ones promises nothing: the pace that is reckoned with follows longer slices at once and shorter ones slowly.
  */
 static void measure_slices(struct weft__worker *worker, int64_t elapsed)
@@ -155,7 +154,7 @@ static void measure_slices(struct weft__worker *worker, int64_t elapsed)
     else
         worker->pace_ns -= (worker->pace_ns - worker->slice_ns + 3) / 4;
     credit =
-        worker->pace_ns > 0 ? (int64_t)WEFT__CREDIT_DISPATCH * MAINTAIN_NS / worker->pace_ns : WEFT__CREDIT_MOST;
+        worker->pace_ns > 0 ? (int64_t)WEFT__CREDIT_DISPATCH * WEFT__LOOK_NS / worker->pace_ns : WEFT__CREDIT_MOST;
     if (credit > WEFT__CREDIT_MOST)
         credit = WEFT__CREDIT_MOST;
     weft__give_credit(worker, credit < WEFT__CREDIT_DISPATCH ? WEFT__CREDIT_DISPATCH : (int32_t)credit);
@@ -180,7 +179,7 @@ void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
     atomic_store_explicit(&worker->maintained_at, now, memory_order_relaxed);
     weft__expire(driver, worker, &worker->timers, now);
     if (atomic_load_explicit(&worker->used, memory_order_relaxed) &&
-        now - atomic_load_explicit(&worker->polled_at, memory_order_relaxed) >= MAINTAIN_NS)
+        now - atomic_load_explicit(&worker->polled_at, memory_order_relaxed) >= WEFT__LOOK_NS)
         look_at_events(driver, worker, worker, now);
     weft__drain_inbox(worker, worker);
     serve_stale_peers(driver, worker, now);

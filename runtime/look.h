@@ -6,6 +6,9 @@
 
 #include "runtime/worker.h"
 
+/* How often, about: a look at the clock costs 28 ns, at epoll 155 ns. */
+enum { WEFT__LOOK_NS = 50 * 1000 };
+
 /* Queue a task that an event made ready; `worker` is a struct weft__worker. For weft__poller_wait. */
 void weft__queue_ready(weft_task *task, void *worker);
 

@@ -428,6 +428,9 @@ static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, str
      * duplicate: it is the same file description or it would not be there. */
     if (rc == -EEXIST)
         rc = epoll_change(EPOLL_CTL_MOD, worker, fd, generation);
+    /* Another runtime has just taken it out of there (books_registration). */
+    if (rc == -ENOENT)
+        rc = epoll_change(EPOLL_CTL_ADD, worker, fd, generation);
     if (rc == 0)
         return 0;
     weft__lock_enter(&entry->lock);
@@ -458,6 +461,14 @@ static inline struct weft__worker *poller_of(const struct weft__worker *worker)
     return atomic_load_explicit(&worker->poller_of, memory_order_relaxed);
 }
 
+/* Is a descriptor to leave its owner at the first wait from another worker? */
+static bool leaves_at_once(const struct weft__worker *owner, const struct weft__worker *worker)
+{
+    /* To and fro between two that are overloaded nothing would be gained. */
+    return poller_of(owner) != owner ||
+           (weft__may_be_relieved(owner) && !atomic_load_explicit(&worker->overloaded, memory_order_relaxed));
+}
+
 /* Does a wait need a (new) registration, with `worker`? At once if it is to leave where it is (`gathers`: the wait
  * obeys that), else if it is waited for from there again and again. With the lock; books it. *from: where it was, if it
  * has to be taken out there. */
@@ -479,8 +490,9 @@ static bool books_registration(int fd, struct weft__fd *entry, struct weft__work
         /* Once the lock is left that runtime may end: its worker stays until weft__fd_forget_worker has been here. */
         epoll_change(EPOLL_CTL_DEL, entry->owner, fd, 0);
         *from = NULL;
-    } else if (!(gathers && (poller_of(entry->owner) != entry->owner || weft__may_be_relieved(entry->owner))) &&
-               ++entry->foreign_waits < MOVE_AFTER) {
+    } else if (entry->registrars > 0) {
+        return false; /* somebody is about to put it where its owner is: two at once could leave it nowhere */
+    } else if (!(gathers && leaves_at_once(entry->owner, worker)) && ++entry->foreign_waits < MOVE_AFTER) {
         return false;
     }
     entry->foreign_waits = 0;

@@ -682,6 +682,9 @@ static void end_pause(struct weft__driver *driver, struct weft__worker *worker, 
         atomic_store_explicit(&worker->overloaded, 0, memory_order_relaxed);
     atomic_store_explicit(&worker->maintained_at, maintained_at, memory_order_relaxed);
     begin_to_run(driver, worker, now);
+    /* Not only when the credit is used up: few tasks that run longer than those before would not do that soon. */
+    if (now - maintained_at >= WEFT__LOOK_NS)
+        weft__maintain(driver, worker);
 }
 
 static __attribute__((noinline)) void run_coroutine(struct weft__driver *driver, struct weft__worker *worker,

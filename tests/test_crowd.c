@@ -290,13 +290,15 @@ static void *crowd_and_clear(void *arg)
     return arg;
 }
 
+/* Until the peer has closed. */
 static intptr_t echo(void *fd)
 {
+    ssize_t n;
     char byte;
 
-    while (weft_read((int)(intptr_t)fd, &byte, 1) == 1)
+    while ((n = weft_read((int)(intptr_t)fd, &byte, 1)) == 1)
         must_be(weft_write((int)(intptr_t)fd, &byte, 1), 1);
-    return weft_close((int)(intptr_t)fd);
+    return n;
 }
 
 static intptr_t play(void *fd)
@@ -313,7 +315,8 @@ static intptr_t play(void *fd)
 
 static intptr_t pairs_that_play(void *arg)
 {
-    weft_task *tasks[2 * PAIRS];
+    weft_task *tasks[3 * PAIRS];
+    int echoes[PAIRS];
     weft_spawn_options pinned = {.flags = WEFT_SPAWN_PINNED};
     pthread_t thread;
 
@@ -323,11 +326,16 @@ static intptr_t pairs_that_play(void *arg)
         int fds[2];
 
         must_be(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-        must((tasks[2 * i] = weft_spawn_with(i == 0 ? &pinned : NULL, echo, (void *)(intptr_t)fds[0])) != NULL);
-        must((tasks[2 * i + 1] = weft_spawn(play, (void *)(intptr_t)fds[1])) != NULL);
+        echoes[i] = fds[0];
+        /* Two wait for the same descriptor: both may want to move it. */
+        must((tasks[3 * i] = weft_spawn_with(i == 0 ? &pinned : NULL, echo, (void *)(intptr_t)fds[0])) != NULL);
+        must((tasks[3 * i + 1] = weft_spawn(echo, (void *)(intptr_t)fds[0])) != NULL);
+        must((tasks[3 * i + 2] = weft_spawn(play, (void *)(intptr_t)fds[1])) != NULL);
     }
-    for (int i = 0; i < 2 * PAIRS; i++)
+    for (int i = 0; i < 3 * PAIRS; i++)
         must_be(weft_await(tasks[i]), 0);
+    for (int i = 0; i < PAIRS; i++)
+        must_be(weft_close(echoes[i]), 0);
     atomic_store(&in_motion, NULL);
     pthread_join(thread, NULL);
     return (intptr_t)arg;
