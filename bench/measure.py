@@ -24,9 +24,9 @@ OUT_OF_TIME = "out of time"
 
 # Seconds that bench_micro takes for a workload, all its repeats and both worker counts: the estimate of the
 # time that is left starts from these; the others take about two, or half a second.
-MICRO_SECONDS = {"A12": 40, "A13": 55, "A14": 8, "B1.touch": 15, "B1.park": 100, "B4.again": 30,
+MICRO_SECONDS = {"A12": 40, "A13": 55, "A14": 8, "A17": 48, "B1.touch": 15, "B1.park": 100, "B4.again": 30,
                  "B4.epoll": 15, "B4.stack": 80, "D1.crowd": 32, "D1.s": 32, "D1.few": 32, "D3": 5, "D4": 8}
-MICRO_SECONDS_QUICK = {"A12": 1.2, "A13": 3, "A14": 2, "B1.park": 6, "B4.again": 3, "B4.epoll": 3,
+MICRO_SECONDS_QUICK = {"A12": 1.2, "A13": 3, "A14": 2, "A17": 2, "B1.park": 6, "B4.again": 3, "B4.epoll": 3,
                        "B4.stack": 3, "D1.crowd": 4, "D1.s": 4, "D1.few": 4, "D3": 3}
 
 
