@@ -23,7 +23,7 @@ struct weft__cpus {
 
 void weft__cpus_read(struct weft__cpus *cpus);
 
-/* Which of the first CPU_SETSIZE processors. */
+/* Which of the first CPU_SETSIZE processors are in the mask; none if it cannot be read. */
 void weft__cpus_mask(cpu_set_t *mask);
 
 /*

@@ -153,10 +153,23 @@ static intptr_t send_messages(void *arg)
         n = weft_write_all(end->fd, message, sizeof message);
         if (n == MESSAGE)
             n = weft_read(end->fd, message, sizeof message);
-        atomic_fetch_add_explicit(&end->busy->trips, 1, memory_order_relaxed);
+        if (n == MESSAGE)
+            atomic_fetch_add_explicit(&end->busy->trips, 1, memory_order_relaxed);
     }
     weft_close(end->fd);
-    return n < 0 ? n : 0;
+    if (n == MESSAGE)
+        return 0;
+    return n < 0 ? n : -EPROTO;
+}
+
+/* The task closes the descriptor; without one it is closed here, and the other end sees that. */
+static weft_task *spawn_end(struct busy_end *end, weft_fn *fn, struct busy *busy, int fd)
+{
+    *end = (struct busy_end){busy, fd};
+    weft_task *task = weft_spawn(fn, end);
+    if (!task)
+        weft_close(fd);
+    return task;
 }
 
 static intptr_t keep_busy(void *arg)
@@ -169,10 +182,8 @@ static intptr_t keep_busy(void *arg)
         int fds[2];
         if ((error = weft_socket_pair(SOCK_STREAM, fds)) < 0)
             break;
-        ends[i] = (struct busy_end){busy, fds[0]};
-        ends[i + 1] = (struct busy_end){busy, fds[1]};
-        tasks[i] = weft_spawn(return_messages, &ends[i]);
-        tasks[i + 1] = weft_spawn(send_messages, &ends[i + 1]);
+        tasks[i] = spawn_end(&ends[i], return_messages, busy, fds[0]);
+        tasks[i + 1] = spawn_end(&ends[i + 1], send_messages, busy, fds[1]);
         if (!tasks[i] || !tasks[i + 1])
             error = -ENOMEM;
     }
