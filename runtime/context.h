@@ -64,6 +64,19 @@ static inline void weft__context_make(struct weft__context *context, void *top, 
 #define WEFT__LANDING
 #endif
 
+/* Of the caller; unlike __builtin_frame_address it leaves the frame pointer alone. */
+static inline __attribute__((always_inline)) char *weft__stack_pointer(void)
+{
+    char *pointer;
+
+#if defined(__x86_64__)
+    __asm__("movq %%rsp, %0" : "=r"(pointer));
+#else
+    __asm__("mov %0, sp" : "=r"(pointer));
+#endif
+    return pointer;
+}
+
 /*
  * Keep the running context in *from and continue *to, which gets `arg`: from the switch that kept it, or as the
  * argument of its entry function.

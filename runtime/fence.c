@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-bool weft__fence_is_asymmetric;
+static bool is_asymmetric;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -17,8 +17,8 @@ static long membarrier(int command)
 
 static void find_out(void)
 {
-    weft__fence_is_asymmetric = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
-                                membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
+    is_asymmetric = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
+                    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
 }
 
 void weft__fence_init(void)
@@ -26,9 +26,14 @@ void weft__fence_init(void)
     pthread_once(&once, find_out);
 }
 
+bool weft__fence_is_asymmetric(void)
+{
+    return is_asymmetric;
+}
+
 void weft__fence_heavy(void)
 {
     atomic_thread_fence(memory_order_seq_cst);
-    if (weft__fence_is_asymmetric)
+    if (is_asymmetric)
         membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }

@@ -5,7 +5,8 @@
  * weft__fence_heavy, which makes every thread of the process that runs execute a full fence (membarrier(2),
  * MEMBARRIER_CMD_PRIVATE_EXPEDITED: 0.4 µs alone, 1 to 9 µs with another thread running, measured on two
  * virtual processors). Of "A: store x; light; load y" and "B: store y; heavy; load x" at least one sees the
- * other's store. Where the kernel has no membarrier both are full fences.
+ * other's store. Where the kernel has no membarrier the heavy one is a full fence of its own thread only, and the light
+ * one must not be used.
  */
 #ifndef WEFT_RUNTIME_FENCE_H
 #define WEFT_RUNTIME_FENCE_H
@@ -13,18 +14,17 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* Written once, before the first runtime starts its threads. */
-extern bool weft__fence_is_asymmetric __attribute__((visibility("hidden")));
-
+/* Before the first runtime starts its threads. */
 void weft__fence_init(void);
+
+/* False: the kernel has no membarrier, and the frequent side has to take a full fence. */
+bool weft__fence_is_asymmetric(void);
+
 void weft__fence_heavy(void);
 
 static inline void weft__fence_light(void)
 {
-    if (__builtin_expect(weft__fence_is_asymmetric, 1))
-        atomic_signal_fence(memory_order_seq_cst);
-    else
-        atomic_thread_fence(memory_order_seq_cst);
+    atomic_signal_fence(memory_order_seq_cst);
 }
 
 #endif

@@ -185,5 +185,5 @@ void weft__maintain(struct weft__driver *driver, struct weft__worker *worker)
     serve_stale_peers(driver, worker, now);
     weft__spread(worker, now);
     weft__queue_age(&worker->queue, now);
-    driver->overdue = worker->turn_ns >= TURN_NS && !weft__queue_is_empty(&worker->queue);
+    weft__set_overdue(driver, worker->turn_ns >= TURN_NS && !weft__queue_is_empty(&worker->queue));
 }

@@ -188,7 +188,7 @@ static bool take_over(weft_runtime *runtime, struct weft__worker *worker)
         return false;
     }
     stuck = weft__driver_of(worker);
-    /* release: pairs with the acquire in weft__enter_revoked; `revoked` stays set */
+    /* release: pairs with the acquire in weft__enter_slowly; WEFT__SEIZED stays */
     atomic_store_explicit(&stuck->lost, true, memory_order_release);
     weft__runtime_give_worker(spare, worker);
     weft__lock_leave(&worker->seize_lock);

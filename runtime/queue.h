@@ -91,17 +91,12 @@ static inline uintptr_t weft__home_young(const struct weft__worker *worker)
     return (uintptr_t)worker | WEFT__HOME_QUEUED | WEFT__HOME_NEW | WEFT__HOME_TREE;
 }
 
-static inline bool weft__is_queued_at(const weft_task *task, const struct weft__worker *worker)
+/* Is it in the run queue of this worker? */
+static inline bool weft__is_queued_at(uintptr_t home, const struct weft__worker *worker)
 {
-    uintptr_t home = weft__home(task);
+    uintptr_t difference = home ^ ((uintptr_t)worker + WEFT__HOME_QUEUED);
 
-    return __builtin_expect(home == weft__home_young(worker), 1) ||
-           ((home & WEFT__HOME_QUEUED) && weft__home_worker(task) == worker);
-}
-
-static inline bool weft__is_new(const weft_task *task)
-{
-    return weft__home(task) & WEFT__HOME_NEW;
+    return (difference & ~(uintptr_t)(WEFT__HOME_BITS & ~WEFT__HOME_QUEUED)) == 0;
 }
 
 /* The coroutine goes on as a task that it runs in place, and that may pass on, too. */
@@ -217,9 +212,10 @@ static inline void weft__queue_push_new(struct weft__queue *queue, weft_task *ta
                                         const weft_task *spawner)
 {
     uint32_t count = atomic_load_explicit(&queue->new_count, memory_order_relaxed);
+    uintptr_t home = weft__home(spawner);
 
-    if (__builtin_expect(!weft__is_new(spawner) || count >= WEFT__NEW_MOST, 0)) {
-        if (weft__is_new(spawner) && (weft__home(spawner) & WEFT__HOME_TREE))
+    if (__builtin_expect(!(home & WEFT__HOME_NEW) || count >= WEFT__NEW_MOST, 0)) {
+        if ((home & (WEFT__HOME_NEW | WEFT__HOME_TREE)) == (WEFT__HOME_NEW | WEFT__HOME_TREE))
             weft__queue_push_beside(queue, task, (uintptr_t)owner | WEFT__HOME_NEW);
         else
             weft__queue_push_ready(queue, task, (uintptr_t)owner | WEFT__HOME_NEW);
@@ -307,11 +303,9 @@ static inline void weft__queue_remove_fresh(struct weft__queue *queue, weft_task
     weft__queue_add_count(&queue->new_count, -1);
 }
 
-/* A task that has not started, to be run in place. */
-static inline void weft__queue_remove(struct weft__queue *queue, weft_task *task)
+/* A task that has not started, to be run in place; `home` is its home. */
+static inline void weft__queue_remove(struct weft__queue *queue, weft_task *task, uintptr_t home)
 {
-    uintptr_t home = weft__home(task);
-
     /* In which list it is makes a difference only for the first, the last, and the oldest one. */
     if (__builtin_expect(!(home & WEFT__HOME_TREE), 0))
         weft__queue_remove_ready(queue, task);

@@ -34,25 +34,43 @@ void weft__records_flush(struct weft__depot *depot, struct weft__records *record
 /* Call visit for every record there is, in use or not. Any thread; what it reads must be atomic. */
 void weft__depot_each(struct weft__depot *depot, void (*visit)(weft_task *task, void *arg), void *arg);
 
+/* The first one, `task`, which there is. */
+static inline void weft__record_take(struct weft__records *records, weft_task *task)
+{
+    records->head = task->next;
+    records->count--;
+}
+
 static inline weft_task *weft__record_get(struct weft__depot *depot, struct weft__records *records)
 {
     weft_task *task = records->head;
 
     if (__builtin_expect(!task, 0))
         return weft__record_refill(depot, records);
-    records->head = task->next;
-    records->count--;
+    weft__record_take(records, task);
     return task;
+}
+
+/* The magazine is: it has to be put away before the next record. */
+static inline bool weft__record_is_full(const struct weft__records *records)
+{
+    return records->count == WEFT__RECORD_MAGAZINE;
+}
+
+/* Unless it is full. */
+static inline void weft__record_push(struct weft__records *records, weft_task *task)
+{
+    task->next = records->head;
+    records->head = task;
+    records->count++;
 }
 
 static inline void weft__record_put(struct weft__depot *depot, struct weft__records *records, weft_task *task)
 {
     /* Before, not after: a thread that gives and takes by turns stays within one magazine. */
-    if (__builtin_expect(records->count == WEFT__RECORD_MAGAZINE, 0))
+    if (__builtin_expect(weft__record_is_full(records), 0))
         weft__record_spill(depot, records);
-    task->next = records->head;
-    records->head = task;
-    records->count++;
+    weft__record_push(records, task);
 }
 
 #endif

@@ -55,6 +55,7 @@ static struct weft__driver *new_driver(weft_runtime *runtime)
     memset(driver, 0, sizeof *driver);
     driver->runtime = runtime;
     driver->random = (runtime->config.seed ^ (uintptr_t)driver) | 1;
+    atomic_init(&driver->summons, weft__fence_is_asymmetric() ? 0 : WEFT__FENCED);
     driver->stepper.runtime = runtime;
     driver->stepper.in_place_limit = (char *)UINTPTR_MAX; /* nothing runs in place on it */
     atomic_init(&driver->stepper.root, &driver->stepper);
@@ -97,8 +98,8 @@ static struct weft__driver *start_driver(weft_runtime *runtime)
     if (is_new && !(driver = new_driver(runtime)))
         return NULL;
     atomic_store_explicit(&driver->has_worker, 0, memory_order_relaxed);
-    atomic_store_explicit(&driver->cancel_all, atomic_load_explicit(&runtime->stopping, memory_order_relaxed),
-                          memory_order_relaxed);
+    if (atomic_load_explicit(&runtime->stopping, memory_order_relaxed))
+        atomic_fetch_or_explicit(&driver->summons, WEFT__CANCEL_ALL, memory_order_relaxed);
     driver->exited = pthread_create(&driver->thread, NULL, weft__driver_main, driver) != 0;
     if (driver->exited && is_new) {
         free(driver);
@@ -145,10 +146,9 @@ void weft__runtime_return_spare(struct weft__driver *driver)
 void weft__runtime_give_worker(struct weft__driver *driver, struct weft__worker *worker)
 {
     driver->worker = worker;
-    driver->overdue = false;
     atomic_store_explicit(&driver->inside, 0, memory_order_relaxed);
     atomic_store_explicit(&driver->lost, false, memory_order_relaxed);
-    atomic_store_explicit(&driver->revoked, 0, memory_order_relaxed);
+    atomic_fetch_and_explicit(&driver->summons, WEFT__CANCEL_ALL | WEFT__FENCED, memory_order_relaxed);
     /* release: all this; for thieves (weft__driver_of) and for the driver (weft__runtime_wait_for_worker) */
     atomic_store_explicit(&worker->driver, driver, memory_order_release);
     atomic_store_explicit(&driver->has_worker, 1, memory_order_release);
@@ -476,7 +476,7 @@ static void cancel_all(weft_runtime *runtime)
     atomic_store_explicit(&runtime->stopping, 1, memory_order_seq_cst);
     pthread_mutex_lock(&runtime->drivers_lock);
     for (struct weft__driver *driver = runtime->drivers; driver; driver = driver->next)
-        atomic_store_explicit(&driver->cancel_all, 1, memory_order_release);
+        atomic_fetch_or_explicit(&driver->summons, WEFT__CANCEL_ALL, memory_order_release);
     pthread_mutex_unlock(&runtime->drivers_lock);
 }
 

@@ -170,15 +170,25 @@ static __attribute__((noinline)) struct weft__driver *spend_turn(struct weft__dr
     return driver->coroutine == &driver->stepper ? driver : weft__pass_on(driver);
 }
 
+static __attribute__((noinline)) int suspend_check_slowly(struct weft__driver *driver)
+{
+    if (driver->calls >= CALLS_A_TURN)
+        driver = spend_turn(driver);
+    return weft__check_cancelled(driver, driver->coroutine->current);
+}
+
 int weft__suspend_check(void)
 {
     struct weft__driver *driver = weft__driver();
+    weft_task *root;
 
     if (!driver || !driver->coroutine)
         return 0;
-    if (__builtin_expect(++driver->calls >= CALLS_A_TURN, 0))
-        driver = spend_turn(driver);
-    return weft__check_cancelled(driver, driver->coroutine->current);
+    root = driver->coroutine;
+    if (__builtin_expect(
+            ++driver->calls >= CALLS_A_TURN || root->current != root || weft__is_cancelled_early(driver, root), 0))
+        return suspend_check_slowly(driver);
+    return 0;
 }
 
 /* ---- bodies of groups ---- */

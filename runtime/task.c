@@ -19,15 +19,20 @@
 
 /* ---- records ---- */
 
-static inline void init_record(weft_task *task, weft_fn *fn, void *arg, uint32_t state)
+/* All but its home, for who queues it at once. */
+static inline void init_queued(weft_task *task, weft_fn *fn, void *arg, uint32_t state)
 {
     atomic_store_explicit(&task->state, state, memory_order_relaxed);
-    task->mask = 0;
-    task->flags = 0;
+    task->unusual = 0;
     __atomic_store_n(&task->fn, fn, __ATOMIC_RELAXED); /* for inspect.c */
     task->arg = arg;
-    weft__set_home(task, 0);
     atomic_store_explicit(&task->root, NULL, memory_order_relaxed);
+}
+
+static inline void init_record(weft_task *task, weft_fn *fn, void *arg, uint32_t state)
+{
+    init_queued(task, fn, arg, state);
+    weft__set_home(task, 0);
 }
 
 /* After init_record: it will run in steps. */
@@ -47,8 +52,7 @@ static __attribute__((noinline)) void clear_extras(weft_task *task)
         weft__local_end(task);
     atomic_store_explicit(&task->waiter, NULL, memory_order_relaxed); /* a child's watcher */
     task->scopes = NULL;
-    task->flags = 0;
-    task->mask = 0;
+    task->unusual = 0;
 }
 
 /* For those who look at all records (record.h): none of a task's. */
@@ -60,7 +64,7 @@ static inline void mark_free(weft_task *task)
 static inline void free_record(struct weft__driver *driver, weft_task *task)
 {
     mark_free(task);
-    if (__builtin_expect(task->flags | task->mask, 0))
+    if (__builtin_expect(task->unusual, 0))
         clear_extras(task);
     weft__record_put(driver->runtime->depot, &driver->records, task);
 }
@@ -91,7 +95,7 @@ static void free_anywhere(weft_task *task)
         return;
     }
     mark_free(task);
-    if (task->flags | task->mask)
+    if (task->unusual)
         clear_extras(task);
     outside = weft__outside_enter(runtime);
     weft__lock_enter(&outside->lock);
@@ -123,44 +127,77 @@ static inline void queue_new(struct weft__driver *driver, weft_task *task)
     }
 }
 
-weft_task *weft_spawn(weft_fn *fn, void *arg)
+/*
+ * Nearly always a task spawns, this thread has a record left, and nobody wants to know or to be let in. Nothing is
+ * called then, so that no registers have to be saved. NULL: it is otherwise, and nothing was done.
+ */
+static inline __attribute__((always_inline)) weft_task *spawn_straight(weft_fn *fn, void *arg, uint32_t state)
+{
+    struct weft__driver *driver = weft__driver();
+    weft_task *task;
+
+    if (__builtin_expect(!driver || !driver->coroutine || weft__observed(), 0))
+        return NULL;
+    task = driver->records.head;
+    if (__builtin_expect(!task || !weft__try_enter(driver), 0))
+        return NULL;
+    weft__record_take(&driver->records, task);
+    init_queued(task, fn, arg, state);
+    weft__count(&driver->counters.spawned, 1);
+    weft__queue_push_new(&driver->worker->queue, task, driver->worker, driver->coroutine);
+    weft__leave(driver);
+    return task;
+}
+
+/* Any other way; `at` is where the task is spawned. */
+static __attribute__((noinline)) int spawn_around(weft_fn *fn, void *arg, uint32_t state, const void *at,
+                                                  weft_task **result)
 {
     struct weft__driver *driver = task_driver();
     weft_task *task;
 
-    if (__builtin_expect(!driver, 0)) {
-        weft__misused("weft_spawn");
-        return NULL;
-    }
+    if (!driver)
+        return weft__misused(state & WEFT__NO_HANDLE ? "weft_go" : "weft_spawn");
     task = weft__record_get(driver->runtime->depot, &driver->records);
-    if (__builtin_expect(!task, 0))
-        return NULL;
-    init_record(task, fn, arg, 0);
-    if (weft__observed() && !weft__observe_spawn(task, __builtin_return_address(0))) {
+    if (!task)
+        return -ENOMEM;
+    init_record(task, fn, arg, state);
+    if (weft__observed() && !weft__observe_spawn(task, at)) {
         free_record(driver, task);
-        return NULL;
+        return -ENOMEM;
     }
     queue_new(driver, task);
+    *result = task;
+    return 0;
+}
+
+static __attribute__((noinline)) weft_task *spawn_slowly(weft_fn *fn, void *arg, const void *at)
+{
+    weft_task *task = NULL;
+
+    spawn_around(fn, arg, 0, at, &task);
     return task;
+}
+
+weft_task *weft_spawn(weft_fn *fn, void *arg)
+{
+    weft_task *task = spawn_straight(fn, arg, 0);
+
+    return __builtin_expect(task != NULL, 1) ? task : spawn_slowly(fn, arg, __builtin_return_address(0));
+}
+
+static __attribute__((noinline)) int go_slowly(weft_fn *fn, void *arg, const void *at)
+{
+    weft_task *ignored;
+
+    return spawn_around(fn, arg, WEFT__NO_HANDLE, at, &ignored);
 }
 
 int weft_go(weft_fn *fn, void *arg)
 {
-    struct weft__driver *driver = task_driver();
-    weft_task *task;
-
-    if (__builtin_expect(!driver, 0))
-        return weft__misused("weft_go");
-    task = weft__record_get(driver->runtime->depot, &driver->records);
-    if (__builtin_expect(!task, 0))
-        return -ENOMEM;
-    init_record(task, fn, arg, WEFT__NO_HANDLE);
-    if (weft__observed() && !weft__observe_spawn(task, __builtin_return_address(0))) {
-        free_record(driver, task);
-        return -ENOMEM;
-    }
-    queue_new(driver, task);
-    return 0;
+    if (__builtin_expect(spawn_straight(fn, arg, WEFT__NO_HANDLE) != NULL, 1))
+        return 0;
+    return go_slowly(fn, arg, __builtin_return_address(0));
 }
 
 /* At most 31 bytes of it. */
@@ -725,7 +762,7 @@ void weft__child_interrupted(weft_task *child)
 /* Is enough of this stack left for what the task asked for? */
 static inline bool has_room(const weft_task *root, const weft_task *task, const weft_runtime *runtime)
 {
-    char *frame = __builtin_frame_address(0);
+    char *frame = weft__stack_pointer();
 
     if (__builtin_expect(task->flags & WEFT__FLAG_EXTRA, 0))
         return !weft__is_pinned(task) && !(task->flags & WEFT__FLAG_TIMER) && root->stack &&
@@ -738,11 +775,12 @@ static inline __attribute__((always_inline)) bool claim(struct weft__driver *dri
                                                         weft_task *task, int32_t charge)
 {
     struct weft__worker *worker = weft__enter(driver);
+    uintptr_t home = weft__home(task);
     bool claimed = false;
 
-    if (worker && weft__is_queued_at(task, worker) && !atomic_load_explicit(&task->root, memory_order_relaxed) &&
+    if (worker && weft__is_queued_at(home, worker) && !atomic_load_explicit(&task->root, memory_order_relaxed) &&
         has_room(root, task, driver->runtime)) {
-        weft__queue_remove(&worker->queue, task);
+        weft__queue_remove(&worker->queue, task, home);
         weft__home_begin_in_place(root);
         atomic_store_explicit(&task->root, root, memory_order_relaxed);
         if (charge > 0)
@@ -772,27 +810,34 @@ static int take_fate(weft_task *awaiter)
     return fate;
 }
 
-static inline intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
+/* Its function has returned. The awaiter's fate. */
+static int end_in_place(weft_task *task, intptr_t result)
 {
-    weft_task *awaiter = root->current;
+    weft_task *awaiter = task->under;
     struct weft__driver *driver;
-    intptr_t result;
 
-    task->under = awaiter;
-    weft__set_current(root, task);
-    if (weft__observed())
-        weft__observe_in_place(task, awaiter);
-    result = weft__task_call(task);
     if (weft__observed())
         weft__observe_end(task, result);
-    weft__set_current(root, awaiter);
+    weft__set_current(atomic_load_explicit(&task->root, memory_order_relaxed), awaiter);
 
     driver = weft__driver();
     if (__builtin_expect(!driver, 0))
         weft__fork_returned();
     weft__count(&driver->counters.ran_in_place, 1);
     free_record(driver, task);
-    *fate = take_fate(awaiter);
+    return take_fate(awaiter);
+}
+
+static intptr_t run_in_place(weft_task *root, weft_task *task, int *fate)
+{
+    intptr_t result;
+
+    task->under = root->current;
+    weft__set_current(root, task);
+    if (weft__observed())
+        weft__observe_in_place(task, task->under);
+    result = weft__task_call(task);
+    *fate = end_in_place(task, result);
     return result;
 }
 
@@ -801,8 +846,8 @@ static struct weft__driver *charge_in_place(struct weft__driver *driver)
 {
     struct weft__worker *worker;
 
-    if (__builtin_expect(driver->overdue, 0)) {
-        driver->overdue = false;
+    if (__builtin_expect(weft__is_overdue(driver), 0)) {
+        weft__set_overdue(driver, false);
         driver = weft__pass_on(driver);
     }
     worker = weft__enter(driver);
@@ -920,7 +965,7 @@ static __attribute__((noinline)) int await_for(int reason, weft_task *root, weft
 }
 
 /* The result is stored, the awaiter's fate returned. */
-static inline __attribute__((always_inline)) int await_task(weft_task *task, intptr_t *result)
+static int await_task(weft_task *task, intptr_t *result)
 {
     struct weft__driver *driver = task_driver();
     weft_task *root;
@@ -928,8 +973,8 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
 
     if (__builtin_expect(!driver, 0))
         return await_elsewhere(task, result);
-    if (__builtin_expect(driver->overdue, 0)) {
-        driver->overdue = false;
+    if (__builtin_expect(weft__is_overdue(driver), 0)) {
+        weft__set_overdue(driver, false);
         if (driver->coroutine != &driver->stepper)
             driver = weft__pass_on(driver);
     }
@@ -945,16 +990,93 @@ static inline __attribute__((always_inline)) int await_task(weft_task *task, int
     return fate;
 }
 
-intptr_t(weft_await)(weft_task *task)
+/* Interrupted, and the task ended because of that: the awaiter's own reason is the answer. */
+static inline intptr_t answer(int fate, intptr_t result)
+{
+    return fate != 0 && result == -ECANCELED ? fate : result;
+}
+
+static __attribute__((noinline)) intptr_t await_slowly(weft_task *task)
 {
     intptr_t result = -ECANCELED;
-    int fate;
+    int fate = await_task(task, &result);
+
+    return answer(fate, result);
+}
+
+/*
+ * Nearly always the task has not started, nothing is unusual about it nor about who awaits it, and nobody wants to
+ * know or to be let in: await_task without its questions. Only the task's function is called, so that hardly a
+ * register has to be saved. False: it is otherwise, and nothing was done.
+ */
+static inline __attribute__((always_inline)) bool claim_straight(struct weft__driver *driver, weft_task *task)
+{
+    weft_task *root = driver->coroutine;
+    weft_task *awaiter;
+    struct weft__worker *worker;
+    uintptr_t home;
+
+    if (__builtin_expect(!root || weft__observed(), 0))
+        return false;
+    awaiter = root->current;
+    if (__builtin_expect(weft__state_is_cancelled(&awaiter->state) || (awaiter->flags & WEFT__FLAG_SCOPES) ||
+                             atomic_load_explicit(&task->state, memory_order_relaxed) || task->unusual,
+                         0))
+        return false;
+    if (__builtin_expect(!weft__try_enter(driver), 0))
+        return false;
+    worker = driver->worker;
+    home = weft__home(task);
+    if (__builtin_expect(
+            !weft__is_queued_at(home, worker) || atomic_load_explicit(&task->root, memory_order_relaxed) ||
+                weft__stack_pointer() < root->in_place_limit || worker->credit <= WEFT__CREDIT_IN_PLACE,
+            0)) {
+        weft__leave(driver);
+        return false;
+    }
+    weft__queue_remove(&worker->queue, task, home);
+    weft__home_begin_in_place(root);
+    worker->credit -= WEFT__CREDIT_IN_PLACE;
+    atomic_store_explicit(&task->root, root, memory_order_relaxed);
+    weft__leave(driver);
+    task->under = awaiter;
+    weft__set_current(root, task);
+    return true;
+}
+
+/* end_in_place, if nothing has become unusual. False: nothing was done. */
+static inline __attribute__((always_inline)) bool end_straight(weft_task *task)
+{
+    struct weft__driver *driver = weft__driver();
+    weft_task *awaiter = task->under;
+
+    if (__builtin_expect(!driver || weft__observed() || task->unusual || (awaiter->flags & WEFT__FLAG_FORWARDED) ||
+                             weft__record_is_full(&driver->records),
+                         0))
+        return false;
+    weft__set_current(atomic_load_explicit(&task->root, memory_order_relaxed), awaiter);
+    weft__count(&driver->counters.ran_in_place, 1);
+    mark_free(task);
+    weft__record_push(&driver->records, task);
+    return true;
+}
+
+static __attribute__((noinline)) intptr_t end_slowly(weft_task *task, intptr_t result)
+{
+    return answer(end_in_place(task, result), result);
+}
+
+intptr_t(weft_await)(weft_task *task)
+{
+    struct weft__driver *driver = weft__driver();
+    intptr_t result;
 
     if (__builtin_expect(!task, 0))
         return -EINVAL;
-    fate = await_task(task, &result);
-    /* Interrupted, and the task ended because of that: the awaiter's own reason is the answer. */
-    return __builtin_expect(fate != 0, 0) && result == -ECANCELED ? fate : result;
+    if (__builtin_expect(!driver || !claim_straight(driver, task), 0))
+        return await_slowly(task);
+    result = task->fn(task->arg);
+    return __builtin_expect(end_straight(task), 1) ? result : end_slowly(task, result);
 }
 
 int weft_await_into(weft_task *task, intptr_t *result)

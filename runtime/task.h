@@ -64,8 +64,13 @@ struct weft_task {
     weft__state state;
 
     /* The task itself. */
-    uint16_t mask;  /* depth of weft_mask_begin */
-    uint16_t flags; /* WEFT__FLAG_* */
+    union {
+        struct {
+            uint16_t mask;  /* depth of weft_mask_begin */
+            uint16_t flags; /* WEFT__FLAG_* */
+        };
+        uint32_t unusual; /* either */
+    };
 
     /* Whoever holds it: a run queue, an inbox, a free list. */
     weft_task *next;

@@ -50,7 +50,7 @@ static inline size_t weft__task_stack_size(const weft_task *task, const weft_run
 static inline bool weft__is_cancelled_early(const struct weft__driver *driver, const weft_task *task)
 {
     return weft__state_is_cancelled(&task->state) ||
-           atomic_load_explicit(&driver->cancel_all, memory_order_relaxed);
+           (atomic_load_explicit(&driver->summons, memory_order_relaxed) & WEFT__CANCEL_ALL);
 }
 
 /* weft__ready for a waiter that is not queued with this worker: a thread, or a task of another runtime. */

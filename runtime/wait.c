@@ -64,7 +64,7 @@ static weft_task *take_thread_record(void)
     return task;
 }
 
-static weft_task *thread_record(void)
+static __attribute__((noinline)) weft_task *thread_record(void)
 {
     weft_task *task;
 
@@ -206,9 +206,25 @@ static inline __attribute__((always_inline)) int wait_until(weft_task *self, is_
     return park_until_deadline(self, over, what, own, deadline);
 }
 
-int weft__wait(struct weft__wait *wait)
+static __attribute__((noinline)) int wait_slowly(struct weft__wait *wait)
 {
     return wait_until(wait->task, is_settled, wait, INT64_MAX);
+}
+
+/* Nearly always nothing else can end the wait of a coroutine's own task, and it was not woken for nothing. (Of a
+ * thread's record `current` is NULL.) */
+int weft__wait(struct weft__wait *wait)
+{
+    weft_task *self = wait->task;
+    struct weft__driver *driver = weft__driver();
+
+    if (__builtin_expect(self->current == self && !(self->flags & WEFT__FLAG_SCOPES), 1) &&
+        __builtin_expect(!weft__is_cancelled_early(driver, self), 1)) {
+        weft__park(driver);
+        if (__builtin_expect(is_settled(wait), 1))
+            return 0;
+    }
+    return wait_slowly(wait);
 }
 
 int weft__wait_deadline(struct weft__wait *wait, int64_t deadline)
@@ -252,7 +268,7 @@ int weft__wait_for_end(weft_task *self, weft_task *task)
 
 /* ---- readying ---- */
 
-static void queue_ready_task(weft_task *task)
+static __attribute__((noinline)) void queue_ready_slowly(weft_task *task)
 {
     struct weft__driver *driver = weft__driver();
     struct weft__worker *worker = NULL;
@@ -267,6 +283,20 @@ static void queue_ready_task(weft_task *task)
         weft__leave(driver);
     } else {
         weft__queue_from_outside(task, weft__home_worker(task));
+    }
+}
+
+static inline void queue_ready_task(weft_task *task)
+{
+    struct weft__driver *driver = weft__driver();
+
+    if (__builtin_expect(driver && driver->runtime == task->runtime && !weft__is_pinned(task) && !weft__observed(),
+                         1) &&
+        __builtin_expect(weft__try_enter(driver), 1)) {
+        weft__make_next(driver->worker, task);
+        weft__leave(driver);
+    } else {
+        queue_ready_slowly(task);
     }
 }
 

@@ -69,12 +69,14 @@ void weft__driver_forget(void)
 
 /* ---- being inside ---- */
 
-struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
+struct weft__worker *weft__enter_slowly(struct weft__driver *driver)
 {
     for (unsigned spins = 0;; spins++) {
+        uint32_t summons;
+
         weft__leave(driver);
         /* acquire: pairs with the release in weft__release and in the monitor's take-over */
-        while (atomic_load_explicit(&driver->revoked, memory_order_acquire) & WEFT__SEIZED) {
+        while (atomic_load_explicit(&driver->summons, memory_order_acquire) & WEFT__SEIZED) {
             if (atomic_load_explicit(&driver->lost, memory_order_acquire))
                 return NULL;
             if (++spins < 64)
@@ -83,19 +85,22 @@ struct weft__worker *weft__enter_revoked(struct weft__driver *driver)
                 sched_yield();
         }
         atomic_store_explicit(&driver->inside, 1, memory_order_relaxed);
-        weft__fence_light();
-        if (atomic_load_explicit(&driver->revoked, memory_order_acquire) & WEFT__SEIZED)
+        /* Full: without membarrier (WEFT__FENCED) the thief's is no more than that either. */
+        atomic_thread_fence(memory_order_seq_cst);
+        summons = atomic_load_explicit(&driver->summons, memory_order_acquire);
+        if (summons & WEFT__SEIZED)
             continue;
-        if (atomic_fetch_and_explicit(&driver->revoked, ~(uint32_t)WEFT__NUDGED, memory_order_acquire) &
-            WEFT__NUDGED)
+        if (summons & WEFT__NUDGED) {
+            atomic_fetch_and_explicit(&driver->summons, ~(uint32_t)WEFT__NUDGED, memory_order_acquire);
             driver->worker->credit = 0;
+        }
         return driver->worker;
     }
 }
 
 void weft__nudge(struct weft__worker *worker)
 {
-    atomic_fetch_or_explicit(&weft__driver_of(worker)->revoked, WEFT__NUDGED, memory_order_relaxed);
+    atomic_fetch_or_explicit(&weft__driver_of(worker)->summons, WEFT__NUDGED, memory_order_relaxed);
 }
 
 bool weft__seize(struct weft__worker *worker)
@@ -105,7 +110,7 @@ bool weft__seize(struct weft__worker *worker)
     if (!weft__lock_try(&worker->seize_lock))
         return false;
     driver = weft__driver_of(worker);
-    atomic_fetch_or_explicit(&driver->revoked, WEFT__SEIZED, memory_order_relaxed);
+    atomic_fetch_or_explicit(&driver->summons, WEFT__SEIZED, memory_order_relaxed);
     weft__fence_heavy();
     for (unsigned spins = 0; spins < SEIZE_SPINS; spins++) {
         /* acquire: what the driver did inside; pairs with the release in weft__leave */
@@ -120,7 +125,7 @@ bool weft__seize(struct weft__worker *worker)
 void weft__release(struct weft__worker *worker)
 {
     /* release: what was done inside; pairs with the acquire in weft__enter */
-    atomic_fetch_and_explicit(&weft__driver_of(worker)->revoked, ~(uint32_t)WEFT__SEIZED, memory_order_release);
+    atomic_fetch_and_explicit(&weft__driver_of(worker)->summons, ~(uint32_t)WEFT__SEIZED, memory_order_release);
     weft__lock_leave(&worker->seize_lock);
 }
 
@@ -180,34 +185,18 @@ struct weft__worker *weft__pick_worker(weft_runtime *runtime)
 
 /* ---- the run queue, inside ---- */
 
-static void make_next(struct weft__worker *worker, weft_task *task, uintptr_t bits)
-{
-    weft_task *displaced = worker->next;
-
-    weft__set_home(task, (uintptr_t)worker | bits);
-    worker->next = task;
-    if (displaced)
-        weft__queue_push(&worker->queue, displaced, worker);
-}
-
-void weft__make_next(struct weft__worker *worker, weft_task *task)
-{
-    make_next(worker, task, 0);
-}
-
-void weft__make_awaiter_next(struct weft__worker *worker, weft_task *task)
-{
-    make_next(worker, task, weft__home(task) & (WEFT__HOME_NEW | WEFT__HOME_TREE | WEFT__HOME_AGAIN));
-}
-
 static weft_task *pop(struct weft__worker *worker)
 {
     weft_task *task = worker->next;
 
     if (task) {
         worker->next = NULL;
-        if (worker->next_streak++ < NEXT_LIMIT || weft__queue_is_empty(&worker->queue))
+        if (worker->next_streak++ < NEXT_LIMIT)
             return task;
+        if (weft__queue_is_empty(&worker->queue)) {
+            worker->next_streak = 0;
+            return task;
+        }
         weft__queue_push(&worker->queue, task, worker);
     }
     worker->next_streak = 0;
@@ -302,6 +291,21 @@ static weft_task *pick(struct weft__driver *driver, struct weft__worker *worker)
         end_unstarted(driver, worker, task, -ECANCELED);
     }
     return NULL;
+}
+
+/* `next`, if it has a stack and nothing else is to be done first. NULL: see pick; nothing was done. Inside. */
+static inline weft_task *pick_next(struct weft__worker *worker)
+{
+    weft_task *task = worker->next;
+
+    if (__builtin_expect(!task || worker->credit <= WEFT__CREDIT_DISPATCH || worker->next_streak >= NEXT_LIMIT ||
+                             (task->flags & WEFT__FLAG_TIMER) || weft__is_stackless(task) || !has_started(task),
+                         0))
+        return NULL;
+    worker->credit -= WEFT__CREDIT_DISPATCH;
+    worker->next = NULL;
+    worker->next_streak++;
+    return task;
 }
 
 /* ---- switching ---- */
@@ -450,6 +454,7 @@ __attribute__((noinline)) struct weft__driver *weft__park(struct weft__driver *d
 {
     weft_task *self = driver->coroutine;
     struct weft__worker *worker;
+    weft_task *next;
 
     if (weft__state_take_notification(&self->state))
         return driver;
@@ -458,7 +463,10 @@ __attribute__((noinline)) struct weft__driver *weft__park(struct weft__driver *d
     worker = weft__enter(driver);
     driver->after = WEFT__AFTER_PARK;
     driver->after_task = self;
-    return switch_from(driver, self, worker ? pick_startable(driver, worker) : NULL);
+    next = worker ? pick_next(worker) : NULL;
+    if (!next && worker)
+        next = pick_startable(driver, worker);
+    return switch_from(driver, self, next);
 }
 
 __attribute__((noinline)) struct weft__driver *weft__pass_on(struct weft__driver *driver)

@@ -6,18 +6,19 @@
  *
  * Being inside. What is marked "inside" below is touched only by a thread that is inside the worker:
  *
- *   the driver:  inside = 1;  light fence;  if (revoked) slow path        … leave: inside = 0
- *   a thief:     seize_lock;  revoked = 1;  heavy fence;  if (inside) give up      … release: revoked = 0
+ *   the driver:  inside = 1;  light fence;  if (summons) slow path           … leave: inside = 0
+ *   a thief:     seize_lock;  summons |= SEIZED;  heavy fence;  if (inside) give up   … release: summons &= ~SEIZED
  *
  * By the fences (fence.h) at least one of the two sees the other's store, so both are never inside together. The
  * driver pays two plain stores and a load, a thief a membarrier: thefts are rare, and what is stolen has waited
  * longer than that. The driver is outside exactly while task code runs; it is inside from the moment a task calls
  * into the runtime until the next task's code runs, with the switch in between. leave's release pairs with the
- * thief's acquire load of inside, release's with the driver's acquire load of revoked.
+ * thief's acquire load of inside, release's with the driver's acquire load of summons.
  *
- * The slow path also serves the monitor, which sets another bit there to make the driver look around soon.
+ * The slow path also serves others who want the driver to do something that it would not ask for each time: they set
+ * other bits there (enum weft__summons).
  *
- * A driver whose worker was taken stays revoked for ever: weft__enter returns NULL, and it goes on as any thread
+ * A driver whose worker was taken stays seized for ever: weft__enter returns NULL, and it goes on as any thread
  * outside the runtime does (spawning and waking through inboxes) until its task parks or ends; then it becomes a
  * spare.
  */
@@ -76,7 +77,7 @@ struct weft__worker {
     /* -- any thread -- */
     struct weft__inbox inbox __attribute__((aligned(64)));
     _Atomic uint32_t state;                /* enum weft__worker_state */
-    weft__lock seize_lock;                 /* held while revoked is set by somebody else */
+    weft__lock seize_lock;                 /* held while the driver is seized by somebody else */
     _Atomic(struct weft__driver *) driver; /* changed under seize_lock; see weft__driver_of */
 
     struct weft__timers timers __attribute__((aligned(64)));
@@ -96,15 +97,19 @@ struct weft__counters {
         timers_fired;
 };
 
-/* Why weft__enter must take its slow path. */
-enum { WEFT__SEIZED = 1u << 0, WEFT__NUDGED = 1u << 1 };
+/* Why weft__enter must take its slow path, and an await (task.c) its own. */
+enum weft__summons {
+    WEFT__SEIZED = 1u << 0,     /* a thief is inside; under the worker's seize_lock */
+    WEFT__NUDGED = 1u << 1,     /* look around: by the monitor */
+    WEFT__OVERDUE = 1u << 2,    /* its task has run for long, and others wait: by itself */
+    WEFT__CANCEL_ALL = 1u << 3, /* the runtime is stopping: every task is cancelled. It stays */
+    WEFT__FENCED = 1u << 4,     /* the kernel has no membarrier: each entry takes a full fence. It stays */
+};
 
 struct weft__driver {
     /* -- this thread, hot -- */
     _Atomic uint32_t inside;
-    _Atomic uint32_t
-        revoked;  /* WEFT__SEIZED: by a thief, under the worker's seize_lock; WEFT__NUDGED: by the monitor */
-    bool overdue; /* its task has run for long, and others wait */
+    _Atomic uint32_t summons; /* WEFT__SEIZED and others; 0, mostly. Any thread */
     struct weft__worker *worker;
     weft_task *coroutine; /* the root that runs; NULL: the thread's own stack */
     enum weft__after after;
@@ -122,7 +127,6 @@ struct weft__driver {
     struct weft__worker *robbed; /* whom it stole from last, until it is known what that gave */
     int64_t robbed_at;           /* in its thread's processor time */
     _Atomic bool lost;           /* its worker was taken; written under seize_lock */
-    _Atomic uint32_t cancel_all; /* the runtime is stopping: every task is cancelled */
 
     struct weft__counters counters __attribute__((aligned(64))); /* written by this thread */
     _Atomic(weft_task *) running;                                /* the coroutine switched to last, for messages */
@@ -185,21 +189,50 @@ static inline struct weft__driver *weft__driver_of(const struct weft__worker *wo
     return atomic_load_explicit(&worker->driver, memory_order_acquire);
 }
 
-struct weft__worker *weft__enter_revoked(struct weft__driver *driver);
+static inline void weft__leave(struct weft__driver *driver)
+{
+    atomic_store_explicit(&driver->inside, 0, memory_order_release);
+}
+
+struct weft__worker *weft__enter_slowly(struct weft__driver *driver);
+
+/* True: inside, and nobody wants anything of this driver. False: not inside. */
+static inline bool weft__try_enter(struct weft__driver *driver)
+{
+    atomic_store_explicit(&driver->inside, 1, memory_order_relaxed);
+    weft__fence_light();
+    if (__builtin_expect(atomic_load_explicit(&driver->summons, memory_order_acquire), 0)) {
+        weft__leave(driver);
+        return false;
+    }
+    /* It has one while nobody is seizing it. */
+    if (!driver->worker)
+        __builtin_unreachable();
+    return true;
+}
 
 /* The worker, entered; or NULL: it was taken from this driver. */
 static inline struct weft__worker *weft__enter(struct weft__driver *driver)
 {
-    atomic_store_explicit(&driver->inside, 1, memory_order_relaxed);
-    weft__fence_light();
-    if (__builtin_expect(atomic_load_explicit(&driver->revoked, memory_order_acquire), 0))
-        return weft__enter_revoked(driver);
+    if (__builtin_expect(!weft__try_enter(driver), 0))
+        return weft__enter_slowly(driver);
     return driver->worker;
 }
 
-static inline void weft__leave(struct weft__driver *driver)
+/* Has its task run for long, while others wait? By the driver. */
+static inline bool weft__is_overdue(const struct weft__driver *driver)
 {
-    atomic_store_explicit(&driver->inside, 0, memory_order_release);
+    return atomic_load_explicit(&driver->summons, memory_order_relaxed) & WEFT__OVERDUE;
+}
+
+static inline void weft__set_overdue(struct weft__driver *driver, bool overdue)
+{
+    if (overdue == weft__is_overdue(driver))
+        return;
+    if (overdue)
+        atomic_fetch_or_explicit(&driver->summons, WEFT__OVERDUE, memory_order_relaxed);
+    else
+        atomic_fetch_and_explicit(&driver->summons, ~(uint32_t)WEFT__OVERDUE, memory_order_relaxed);
 }
 
 /* Make the driver look around when it next enters: it has not for a while. Any thread. */
@@ -228,11 +261,27 @@ struct weft__driver *weft__pass_on(struct weft__driver *driver);
 /* Run a new task at once, and queue the caller to go on after it; or, if that cannot be, queue the task. */
 void weft__run_eagerly(struct weft__driver *driver, weft_task *task);
 
+static inline void weft__displace_next(struct weft__worker *worker, weft_task *task, uintptr_t bits)
+{
+    weft_task *displaced = worker->next;
+
+    weft__set_home(task, (uintptr_t)worker | bits);
+    worker->next = task;
+    if (displaced)
+        weft__queue_push(&worker->queue, displaced, worker);
+}
+
 /* Queue a task that its caller owns (weft__state_ready said so), inside. */
-void weft__make_next(struct weft__worker *worker, weft_task *task);
+static inline void weft__make_next(struct weft__worker *worker, weft_task *task)
+{
+    weft__displace_next(worker, task, 0);
+}
 
 /* The same for one that has waited for the end of a task: it is as new as it was (queue.h). */
-void weft__make_awaiter_next(struct weft__worker *worker, weft_task *task);
+static inline void weft__make_awaiter_next(struct weft__worker *worker, weft_task *task)
+{
+    weft__displace_next(worker, task, weft__home(task) & (WEFT__HOME_NEW | WEFT__HOME_TREE | WEFT__HOME_AGAIN));
+}
 
 /* The same from outside any worker of its runtime. */
 void weft__queue_from_outside(weft_task *task, struct weft__worker *worker);
