@@ -6,7 +6,7 @@
  * MEMBARRIER_CMD_PRIVATE_EXPEDITED: 0.4 µs alone, 1 to 9 µs with another thread running, measured on two
  * virtual processors). Of "A: store x; light; load y" and "B: store y; heavy; load x" at least one sees the
  * other's store. Where the kernel has no membarrier the heavy one is a full fence of its own thread only, and the light
- * one must not be used.
+ * one must not be relied on (WEFT__FENCED in worker.h).
  */
 #ifndef WEFT_RUNTIME_FENCE_H
 #define WEFT_RUNTIME_FENCE_H
