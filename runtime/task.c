@@ -1020,17 +1020,18 @@ static inline __attribute__((always_inline)) bool claim_straight(struct weft__dr
         return false;
     awaiter = root->current;
     if (__builtin_expect(weft__state_is_cancelled(&awaiter->state) || (awaiter->flags & WEFT__FLAG_SCOPES) ||
-                             atomic_load_explicit(&task->state, memory_order_relaxed) || task->unusual,
+                             atomic_load_explicit(&task->state, memory_order_relaxed),
                          0))
         return false;
     if (__builtin_expect(!weft__try_enter(driver), 0))
         return false;
     worker = driver->worker;
     home = weft__home(task);
-    if (__builtin_expect(
-            !weft__is_queued_at(home, worker) || atomic_load_explicit(&task->root, memory_order_relaxed) ||
-                weft__stack_pointer() < root->in_place_limit || worker->credit <= WEFT__CREDIT_IN_PLACE,
-            0)) {
+    if (__builtin_expect(!weft__is_queued_at(home, worker) ||
+                             atomic_load_explicit(&task->root, memory_order_relaxed) || task->unusual ||
+                             weft__stack_pointer() < root->in_place_limit ||
+                             worker->credit <= WEFT__CREDIT_IN_PLACE,
+                         0)) {
         weft__leave(driver);
         return false;
     }

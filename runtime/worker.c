@@ -71,9 +71,9 @@ void weft__driver_forget(void)
 
 struct weft__worker *weft__enter_slowly(struct weft__driver *driver)
 {
-    for (unsigned spins = 0;; spins++) {
-        uint32_t summons;
+    uint32_t summons;
 
+    for (unsigned spins = 0;; spins++) {
         weft__leave(driver);
         /* acquire: pairs with the release in weft__release and in the monitor's take-over */
         while (atomic_load_explicit(&driver->summons, memory_order_acquire) & WEFT__SEIZED) {
@@ -88,14 +88,18 @@ struct weft__worker *weft__enter_slowly(struct weft__driver *driver)
         /* Full: without membarrier (WEFT__FENCED) the thief's is no more than that either. */
         atomic_thread_fence(memory_order_seq_cst);
         summons = atomic_load_explicit(&driver->summons, memory_order_acquire);
-        if (summons & WEFT__SEIZED)
-            continue;
-        if (summons & WEFT__NUDGED) {
-            atomic_fetch_and_explicit(&driver->summons, ~(uint32_t)WEFT__NUDGED, memory_order_acquire);
-            driver->worker->credit = 0;
-        }
-        return driver->worker;
+        if (!(summons & WEFT__SEIZED))
+            break;
     }
+    if (summons & WEFT__NUDGED) {
+        atomic_fetch_and_explicit(&driver->summons, ~(uint32_t)WEFT__NUDGED, memory_order_acquire);
+        driver->worker->credit = 0;
+    }
+    /* It was another task's turn. */
+    if ((summons & WEFT__OVERDUE) &&
+        atomic_load_explicit(&driver->worker->dispatches, memory_order_relaxed) != driver->worker->turn)
+        weft__set_overdue(driver, false);
+    return driver->worker;
 }
 
 void weft__nudge(struct weft__worker *worker)
