@@ -7,6 +7,8 @@ weft's own metrics ("own KEY"), or weft itself with "one worker". Bare programs 
 are named.
 """
 
+import statistics
+
 TASK_RUNTIMES = ("tokio", "tokio-mt", "go", "boost")
 BARE = "bare"
 TASK_A_CONNECTION = ("weft", "weft-stackless")
@@ -73,15 +75,24 @@ def ratio(value, other, key):
     return other / value if more_is_better(key) else value / other
 
 
-def judge(key, workers, values, all_values):
+def paired_ratio(series, others, key):
+    """Of two that were measured in turn: the median of the rounds' ratios, since a machine that is slow for a while is
+    so for both. Of the medians where a round is missing."""
+    ratios = [ratio(value, other, key) for value, other in zip(series, others)]
+    if len(series) != len(others) or None in ratios:
+        return ratio(statistics.median(series), statistics.median(others), key)
+    return statistics.median(ratios)
+
+
+def judge(key, workers, series, all_values):
     """Verdicts on weft in one metric: dicts of goal, against, other, ratio, met (None if it cannot be said).
 
-    values: medians by peer at this count of workers; all_values: {(key, workers): medians by peer}.
+    series: the rounds' values by peer at this count of workers; all_values: {(key, workers): medians by peer}.
     """
     own = weft_value(key, workers, all_values)
     if own is None:
         return []
-    peers = {name: value for name, value in values.items() if not name.startswith("weft") and name != BARE}
+    ratios = {name: paired_ratio(series[own[0]], others, key) for name, others in series.items()}
     verdicts = []
     for against, one, more in GOALS.get(key, []):
         factor = one if workers == 1 else more
@@ -91,8 +102,7 @@ def judge(key, workers, values, all_values):
             verdicts.append({"goal": "<= %g" % factor, "against": "", "other": None, "ratio": None,
                              "met": own[1] <= factor})
             continue
-        name, other = other_value(against, key, workers, peers, values, all_values)
-        found = ratio(own[1], other, key) if other is not None else None
+        name, other, found = other_value(against, key, workers, own[1], ratios, all_values)
         sign = "at least %g x" if more_is_better(key) else "<= %g x"
         verdicts.append({"goal": sign % factor + " " + {"best": "best peer", "M:N": "best M:N peer", "anyone":
                                                         "everybody"}.get(against, against),
@@ -101,27 +111,41 @@ def judge(key, workers, values, all_values):
     return verdicts
 
 
-def other_value(against, key, workers, peers, values, all_values):
-    """(name, value) of whom a goal is against; the value is None if it was not measured."""
+def other_value(against, key, workers, own, ratios, all_values):
+    """(name, value, ratio) of whom a goal is against; value and ratio are None if it was not measured.
+
+    ratios: weft to each that was measured in turn with it. The best of several is who leaves weft the worst one.
+    """
+    values = all_values[(key, workers)]
+
+    def worst(names):
+        known = {name: ratios[name] for name in names if ratios.get(name)}
+        name = max(known, key=known.get) if known else "nobody"
+        return name, values.get(name), known.get(name)
+
+    peers = [name for name in ratios if not name.startswith("weft") and name != BARE]
     if against == "best":
-        return best_of(peers, key) or ("nobody", None)
+        return worst(peers)
     if against == "M:N":
-        return best_of({name: peers[name] for name in TASK_RUNTIMES if name in peers}, key) or ("nobody", None)
+        return worst([name for name in TASK_RUNTIMES if name in ratios])
+    if against == "tokio" and workers == 1:  # the better of its two runtimes
+        return worst([name for name in ("tokio", "tokio-mt") if name in ratios])
     if against == "anyone":  # bare too, and with one worker
-        everybody = dict(peers, **{BARE: values[BARE]} if BARE in values else {})
-        for name, value in all_values.get((key, 1), {}).items():
-            if not name.startswith("weft") and (name not in everybody or value > everybody[name]):
-                everybody[name] = value
-        return best_of(everybody, key) or ("nobody", None)
+        found = worst(peers + [name for name in (BARE,) if name in ratios])
+        alone = {name: value for name, value in all_values.get((key, 1), {}).items() if not name.startswith("weft")}
+        best = best_of(alone, key) if workers != 1 else None
+        if best and (found[2] is None or ratio(own, best[1], key) > found[2]):
+            found = best[0] + ", 1 worker", best[1], ratio(own, best[1], key)
+        return found
     if against.startswith("own "):
         other = weft_value(against[4:], workers, all_values)
-        return (against[4:], other[1] if other else None)
-    if against == "one worker":
+        name, value = against[4:], other[1] if other else None
+    elif against == "one worker":
         alone = weft_value(key, 1, all_values)
-        return ("weft", alone[1] if alone else None)
-    if against == "bare alone":
-        return BARE, all_values.get((key, 1), {}).get(BARE)
-    if against == "tokio" and workers == 1:  # the better of its two runtimes
-        both = {name: peers[name] for name in ("tokio", "tokio-mt") if name in peers}
-        return best_of(both, key) or ("tokio", None)
-    return against, values.get(against)
+        name, value = "weft", alone[1] if alone else None
+    elif against == "bare alone" and workers != 1:
+        name, value = BARE + ", 1 worker", all_values.get((key, 1), {}).get(BARE)
+    else:
+        name = BARE if against == "bare alone" else against
+        return name, values.get(name), ratios.get(name)
+    return name, value, ratio(own, value, key) if value is not None else None

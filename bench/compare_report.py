@@ -1,6 +1,7 @@
 """From the rows of a comparison to tables (text, CSV, JSON), plots, and a summary; into docs/benchmarks.md if asked.
 
-Called by compare.py; by hand, `compare_report.py DIR` makes everything anew from DIR/raw.json.
+Called by compare.py; by hand, `compare_report.py DIR` makes everything anew from DIR/raw.json, and
+`compare_report.py DIR MORE ...` writes into DIR what was measured there and in the others (parts of one comparison).
 """
 import json
 import os
@@ -46,30 +47,36 @@ def with_peaks(rows):
                    if row["key"] == "A8"]
 
 
-def medians_of(groups):
-    return {group: {peer: statistics.median(row["value"] for row in of_peer) for peer, of_peer in peers.items()}
+def series_of(groups):
+    """The rounds' values of each peer, in order."""
+    return {group: {peer: [row["value"] for row in of_peer] for peer, of_peer in peers.items()}
             for group, peers in groups.items()}
 
 
-def table_rows(groups, medians, titles):
+def medians_of(series):
+    return {group: {peer: statistics.median(values) for peer, values in peers.items()}
+            for group, peers in series.items()}
+
+
+def table_rows(groups, series, medians, titles):
     lines = []
     for (key, workers), peers in groups.items():
         own = compare_goals.weft_value(key, workers, medians)
+        of_weft = series[(key, workers)][own[0]] if own else None
         for peer in sorted(peers, key=list(titles).index):
             rows = peers[peer]
-            values = [row["value"] for row in rows]
-            median = statistics.median(values)
+            values = series[(key, workers)][peer]
             lines.append({
-                "key": key, "workers": workers, "peer": peer, "median": median, "unit": rows[0]["unit"],
-                "min": min(values), "max": max(values), "rounds": len(rows),
-                "ratio": compare_goals.ratio(median, own[1], key) if own else None,
+                "key": key, "workers": workers, "peer": peer, "median": medians[(key, workers)][peer],
+                "unit": rows[0]["unit"], "min": min(values), "max": max(values), "rounds": len(rows),
+                "ratio": compare_goals.paired_ratio(values, of_weft, key) if own else None,
                 "peak_mib": max(row["peak_kib"] for row in rows) / 1024,
                 "cpu_s": statistics.median(row["cpu_s"] for row in rows),
                 "switches": int(statistics.median(row["switches"] for row in rows))})
     return lines
 
 
-def goal_rows(groups, medians):
+def goal_rows(groups, series, medians):
     lines = []
     for (key, workers), peers in groups.items():
         own = compare_goals.weft_value(key, workers, medians)
@@ -77,7 +84,7 @@ def goal_rows(groups, medians):
             continue
         unit = next(iter(peers.values()))[0]["unit"]
         base = {"key": key, "workers": workers, "form": own[0], "weft": own[1], "unit": unit}
-        verdicts = compare_goals.judge(key, workers, medians[(key, workers)], medians)
+        verdicts = compare_goals.judge(key, workers, series[(key, workers)], medians)
         for verdict in verdicts:
             met = {True: "yes", False: "NO", None: "not measured"}[verdict["met"]]
             lines.append(dict(base, verdict=met, **{name: verdict[name]
@@ -87,15 +94,16 @@ def goal_rows(groups, medians):
     return lines
 
 
-def plots_of_letter(directory, letter, workers, medians, titles):
+def plots_of_letter(directory, letter, workers, series, medians, titles):
     """Bars: how many times weft's time each peer takes; a plot for every few metrics. The names of the PNGs."""
     ratios = {}
     for key, count in medians:
-        values = medians[(key, count)]
+        values = series[(key, count)]
         own = compare_goals.weft_value(key, count, medians)
         if count == workers and key[0] == letter and own and len(values) > 1:
-            ratios[key] = {peer: compare_goals.ratio(value, own[1], key) for peer, value in values.items()}
-    keys, names = list(ratios), []
+            ratios[key] = {peer: compare_goals.paired_ratio(others, values[own[0]], key)
+                           for peer, others in values.items()}
+    keys, names = [key for key in ratios if any(ratios[key].values())], []
     for start in range(0, len(keys), KEYS_A_PLOT):
         part = keys[start:start + KEYS_A_PLOT]
         peers = [peer for peer in titles if any(ratios[key].get(peer) for key in part)]
@@ -112,9 +120,10 @@ def plots_of_letter(directory, letter, workers, medians, titles):
 def summary(how, goals, table, missing, plots):
     met = sum(1 for row in goals if row["verdict"] == "yes")
     judged = sum(1 for row in goals if row["verdict"] in ("yes", "NO"))
-    rounds = "1 round" if how["rounds"] == 1 else "%d rounds" % how["rounds"]
+    rounds = "1 round" if how["rounds"] == 1 else "%s rounds" % how["rounds"]
     quick = ", quick (smaller sizes: for a look, not for a claim)" if how["quick"] else ""
-    parts = ["%s. %s%s, interleaved; medians. %d of %d goals met." % (how["date"], rounds, quick, met, judged), ""]
+    parts = ["%s. %s%s, interleaved; medians, and medians of the rounds' ratios. %d of %d goals met." %
+             (how["date"], rounds, quick, met, judged), ""]
     parts += ["| | |", "|---|---|"] + ["| %s | %s |" % (name, text) for name, text in how["machine"] if text] + [""]
     if how["missing_peers"]:
         parts += ["Not there:", ""] + ["- %s: %s" % pair for pair in sorted(how["missing_peers"].items())] + [""]
@@ -132,15 +141,16 @@ def write(directory, rows, missing, how):
     with open(os.path.join(directory, "raw.json"), "w", encoding="utf-8") as file:
         json.dump({"rows": rows, "missing": missing, "how": how}, file, indent=1)
     groups = collect(with_peaks(rows), list(how["workloads"]))
-    medians = medians_of(groups)
-    table, goals = table_rows(groups, medians, how["titles"]), goal_rows(groups, medians)
+    series = series_of(groups)
+    medians = medians_of(series)
+    table, goals = table_rows(groups, series, medians, how["titles"]), goal_rows(groups, series, medians)
     for name, title, columns, lines in (("comparison", "weft and its peers", COLUMNS, table),
                                         ("goals", "What weft is to reach", GOAL_COLUMNS, goals)):
         report.Table(name, title, columns, lines).write(directory)
     plots = []
     for letter in sorted({key[0] for key, _ in groups}):
         for workers in sorted({workers for key, workers in groups if key[0] == letter}):
-            plots += plots_of_letter(directory, letter, workers, medians, how["titles"])
+            plots += plots_of_letter(directory, letter, workers, series, medians, how["titles"])
     with open(os.path.join(directory, "summary.md"), "w", encoding="utf-8") as file:
         file.write("# weft beside others\n\n" + summary(how, goals, table, missing, plots))
     print("\n" + report.Table("comparison", "", COLUMNS, table).text())
@@ -160,9 +170,16 @@ def publish(directory, path):
 
 
 def main():
-    with open(os.path.join(sys.argv[1], "raw.json"), encoding="utf-8") as file:
-        raw = json.load(file)
-    write(sys.argv[1], raw["rows"], raw["missing"], raw["how"])
+    parts = []
+    for directory in sys.argv[1:]:
+        with open(os.path.join(directory, "raw.json"), encoding="utf-8") as file:
+            parts.append(json.load(file))
+    how = dict(parts[0]["how"])
+    how["workloads"] = list(dict.fromkeys(name for part in parts for name in part["how"]["workloads"]))
+    how["titles"] = dict(pair for part in reversed(parts) for pair in part["how"]["titles"].items())
+    how["rounds"] = " and ".join(dict.fromkeys(str(part["how"]["rounds"]) for part in parts))
+    write(sys.argv[1], [row for part in parts for row in part["rows"]],
+          [entry for part in parts for entry in part["missing"]], how)
 
 
 if __name__ == "__main__":
