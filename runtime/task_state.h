@@ -105,7 +105,8 @@ enum weft__end_action {
  * The result must be stored before. `field` is the task's waiter, *waiter what was found there. An awaiter is read
  * before DONE is set: from then on it may free the record, since it may be awake for some other reason. It stays
  * until then. A watcher is read afterwards: until then it may give up, and another one may come, with the same bits; from
- * then on it stays, and keeps the record, until it was told.
+ * then on it stays, and keeps the record, until it was told. If there is neither a handle nor a watcher, nobody can ask
+ * for either any more, nor look for DONE: the caller frees the record, which says so.
  */
 static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(weft_task *) *field,
                                                     weft_task **waiter)
@@ -113,6 +114,10 @@ static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(
     /* acquire: the waiter, stored before AWAITED was set */
     uint32_t old = atomic_load_explicit(state, memory_order_acquire);
 
+    if ((old & (WEFT__NO_HANDLE | WEFT__AWAITED)) == WEFT__NO_HANDLE) {
+        *waiter = NULL;
+        return WEFT__END_FREE;
+    }
     do {
         *waiter = (old & WEFT__AWAITED) ? atomic_load_explicit(field, memory_order_relaxed) : NULL;
         /* release: the result; pairs with the acquire in weft__state_is_done, _await and _detach */
