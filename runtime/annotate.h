@@ -5,6 +5,7 @@
 #ifndef WEFT_RUNTIME_ANNOTATE_H
 #define WEFT_RUNTIME_ANNOTATE_H
 
+#include "runtime/observe.h"
 #include "runtime/stack.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -50,7 +51,7 @@ static inline void weft__annotate_stack_begin(struct weft__stack *stack)
         stack->tsan_fiber = __tsan_create_fiber(0);
 #endif
 #ifdef WEFT__VALGRIND
-    if (!stack->valgrind_id)
+    if (weft__process.on_valgrind && !stack->valgrind_id)
         stack->valgrind_id = VALGRIND_STACK_REGISTER(stack->low, stack->start) + 1;
 #endif
     (void)stack;
@@ -65,9 +66,10 @@ static inline void weft__annotate_stack_end(struct weft__stack *stack)
     stack->tsan_fiber = NULL;
 #endif
 #ifdef WEFT__VALGRIND
-    if (stack->valgrind_id)
+    if (weft__process.on_valgrind && stack->valgrind_id) {
         VALGRIND_STACK_DEREGISTER(stack->valgrind_id - 1);
-    stack->valgrind_id = 0;
+        stack->valgrind_id = 0;
+    }
 #endif
     (void)stack;
 }

@@ -50,7 +50,7 @@ enum {
 static __thread struct weft__driver *this_driver __attribute__((tls_model("initial-exec")));
 struct weft__process weft__process;
 
-__attribute__((constructor)) static void find_driver_offset(void)
+__attribute__((constructor)) static void describe_process(void)
 {
     char *thread_pointer;
 
@@ -60,6 +60,9 @@ __attribute__((constructor)) static void find_driver_offset(void)
     __asm__ volatile("mrs %0, tpidr_el0" : "=r"(thread_pointer));
 #endif
     weft__process.driver_offset = (char *)&this_driver - thread_pointer;
+#ifdef WEFT__VALGRIND
+    weft__process.on_valgrind = RUNNING_ON_VALGRIND;
+#endif
 }
 
 void weft__driver_forget(void)
