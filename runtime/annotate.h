@@ -1,6 +1,6 @@
 /*
  * What the checking tools must be told about stacks: ThreadSanitizer, AddressSanitizer, valgrind. Everything
- * here is empty in an ordinary build. Called by the worker around each switch.
+ * here is empty in an ordinary build, but for a look whether valgrind runs it. Called by the worker around each switch.
  */
 #ifndef WEFT_RUNTIME_ANNOTATE_H
 #define WEFT_RUNTIME_ANNOTATE_H

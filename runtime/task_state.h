@@ -106,7 +106,8 @@ enum weft__end_action {
  * before DONE is set: from then on it may free the record, since it may be awake for some other reason. It stays
  * until then. A watcher is read afterwards: until then it may give up, and another one may come, with the same bits; from
  * then on it stays, and keeps the record, until it was told. If there is neither a handle nor a watcher, nobody can ask
- * for either any more, nor look for DONE: the caller frees the record, which says so.
+ * for either any more: DONE is only for those who look at all records. A late wake-up or cancellation that this store
+ * takes back meant nothing.
  */
 static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(weft_task *) *field,
                                                     weft_task **waiter)
@@ -115,6 +116,7 @@ static inline enum weft__end_action weft__state_end(weft__state *state, _Atomic(
     uint32_t old = atomic_load_explicit(state, memory_order_acquire);
 
     if ((old & (WEFT__NO_HANDLE | WEFT__AWAITED)) == WEFT__NO_HANDLE) {
+        atomic_store_explicit(state, old | WEFT__DONE, memory_order_relaxed);
         *waiter = NULL;
         return WEFT__END_FREE;
     }

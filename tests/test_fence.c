@@ -128,25 +128,30 @@ static void items_go_from_task_to_task(void **state)
     run_everywhere(relays);
 }
 
-static atomic_int unblocked;
+static atomic_int blocking, unblocked;
 
+/* Until the others have had their turn: for ever, if nobody takes the worker over. */
 static intptr_t block(void *arg)
 {
     (void)arg;
-    nap(WEFT_MS(500));
-    atomic_store(&unblocked, 1);
+    atomic_store(&blocking, 1);
+    while (!atomic_load(&unblocked))
+        nap(WEFT_MS(1));
     return weft_yield();
 }
 
 static intptr_t beside_one_that_blocks(void *arg)
 {
-    weft_task *task = spawn(block, NULL);
+    weft_task *task;
 
     (void)arg;
+    atomic_store(&blocking, 0);
     atomic_store(&unblocked, 0);
+    task = spawn(block, NULL);
+    wait_until_true(atomic_load(&blocking));
     for (int i = 0; i < 20; i++)
-        must_be(weft_sleep(WEFT_MS(1)), 0);
-    must_be(atomic_load(&unblocked), 0);
+        must_be(weft_sleep(WEFT_US(100)), 0);
+    atomic_store(&unblocked, 1);
     return weft_await(task);
 }
 
