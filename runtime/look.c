@@ -93,7 +93,7 @@ void weft__expire(struct weft__driver *driver, struct weft__worker *to, struct w
 static void look_at_events(struct weft__driver *driver, struct weft__worker *of, struct weft__worker *to,
                            int64_t now)
 {
-    int n = weft__poller_wait(&of->poller, of == to, 0, &driver->events, weft__queue_ready, to);
+    int n = weft__poller_wait(&of->poller, of == to, now, 0, &driver->events, weft__queue_ready, to);
 
     atomic_store_explicit(&of->polled_at, now, memory_order_relaxed);
     weft__count(&driver->counters.polls, 1);

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ enum {
     FD_CHUNKS = 1024, /* a million descriptors: the kernel's default fs.nr_open */
     MOVE_AFTER = 16,  /* waits in a row from another worker before a descriptor moves there (1.7 µs) */
     READY_BATCH = 16,
+    ALARM_NS = 20 * 1000 * 1000 /* what is nearer is a limit of the wait: setting the alarm is a system call more */
 };
 
 #define WAKEUP_DATA UINT64_MAX
@@ -43,19 +45,26 @@ static _Atomic(struct weft__fd *) fd_chunks[FD_CHUNKS];
 
 /* ---- epoll ---- */
 
-int weft__poller_init(struct weft__poller *poller)
+static int watch_for_wakeups(const struct weft__poller *poller, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = WAKEUP_DATA};
+
+    return fd < 0 ? -1 : epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+int weft__poller_init(struct weft__poller *poller)
+{
     int rc;
 
-    poller->wakeup = -1;
+    *poller = (struct weft__poller){.wakeup = -1, .alarm = -1};
     poller->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (poller->epoll < 0)
         goto fail;
     poller->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (poller->wakeup < 0)
+    if (watch_for_wakeups(poller, poller->wakeup) < 0)
         goto fail;
-    if (epoll_ctl(poller->epoll, EPOLL_CTL_ADD, poller->wakeup, &event) < 0)
+    poller->alarm = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (watch_for_wakeups(poller, poller->alarm) < 0)
         goto fail;
     return 0;
 fail:
@@ -66,11 +75,13 @@ fail:
 
 void weft__poller_free(struct weft__poller *poller)
 {
+    if (poller->alarm >= 0)
+        close(poller->alarm);
     if (poller->wakeup >= 0)
         close(poller->wakeup);
     if (poller->epoll >= 0)
         close(poller->epoll);
-    poller->wakeup = poller->epoll = -1;
+    poller->alarm = poller->wakeup = poller->epoll = -1;
 }
 
 void weft__poller_wake(struct weft__poller *poller)
@@ -82,20 +93,29 @@ void weft__poller_wake(struct weft__poller *poller)
         ;
 }
 
-static int64_t time_left(int64_t until)
+/*
+ * Let the alarm end a wait at `until` or before. A wait that has a limit of its own has the kernel set and cancel a
+ * timer each time, although what is far away, a connection's idle time-out, has hardly changed since the last. The
+ * alarm is left as it is while it is early enough; what became of the deadline for which it was set shows when it rings.
+ * False: the wait needs a limit.
+ */
+static bool set_alarm(struct weft__poller *poller, int64_t now, int64_t until)
 {
-    int64_t left = until - weft__clock_now();
+    struct itimerspec time = {.it_value = {until / 1000000000, until % 1000000000}};
 
-    return left > 0 ? left : 0;
+    if (poller->rings > now && poller->rings <= until)
+        return true;
+    /* Setting it also takes back a ring that nobody has heard. */
+    if (until - now < ALARM_NS || timerfd_settime(poller->alarm, TFD_TIMER_ABSTIME, &time, NULL) < 0)
+        return false;
+    poller->rings = until;
+    return true;
 }
 
-static int wait_for_events(int epoll, struct epoll_event *events, int64_t until)
+static int wait_until(int epoll, struct epoll_event *events, int64_t left)
 {
     static _Atomic bool only_milliseconds; /* the kernel (before 5.11) has no epoll_pwait2 */
-    int64_t left = until == 0 ? 0 : until == INT64_MAX ? -1 : time_left(until);
 
-    if (left <= 0)
-        return epoll_wait(epoll, events, WEFT__EVENTS, (int)left);
     if (!atomic_load_explicit(&only_milliseconds, memory_order_relaxed)) {
         struct timespec ts = {left / 1000000000, left % 1000000000};
         long n = syscall(SYS_epoll_pwait2, epoll, events, WEFT__EVENTS, &ts, NULL, 0);
@@ -106,6 +126,15 @@ static int wait_for_events(int epoll, struct epoll_event *events, int64_t until)
     }
     left = (left + 999999) / 1000000;
     return epoll_wait(epoll, events, WEFT__EVENTS, left > 60000 ? 60000 : (int)left);
+}
+
+static int wait_for_events(struct weft__poller *poller, struct epoll_event *events, int64_t now, int64_t until)
+{
+    if (until <= now)
+        return epoll_wait(poller->epoll, events, WEFT__EVENTS, 0);
+    if (until == INT64_MAX || set_alarm(poller, now, until))
+        return epoll_wait(poller->epoll, events, WEFT__EVENTS, -1);
+    return wait_until(poller->epoll, events, until - now);
 }
 
 static uint32_t bits_of(uint32_t events)
@@ -234,11 +263,11 @@ static void look_ahead(const struct epoll_event *events, int i, int n)
     }
 }
 
-int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, struct weft__event_buffer *buffer,
-                      void (*ready)(weft_task *task, void *arg), void *arg)
+int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t now, int64_t until,
+                      struct weft__event_buffer *buffer, void (*ready)(weft_task *task, void *arg), void *arg)
 {
     int handled = 0;
-    int n = wait_for_events(poller->epoll, buffer->events, until);
+    int n = wait_for_events(poller, buffer->events, now, until);
 
     /* EINTR: as if nothing had come; the caller looks again anyway. */
     for (int i = 0; i < n; i++) {

@@ -27,9 +27,12 @@ struct weft__event_buffer {
     struct epoll_event events[WEFT__EVENTS];
 };
 
+/* Both besides the epoll set are registered edge-triggered and never read. */
 struct weft__poller {
     int epoll;
-    int wakeup; /* an eventfd, registered edge-triggered: it is written to and never read */
+    int wakeup;    /* an eventfd, which is written to */
+    int alarm;     /* a timerfd, for deadlines that are far away */
+    int64_t rings; /* when it does */
 };
 
 /* 0 or -errno. */
@@ -40,12 +43,12 @@ void weft__poller_free(struct weft__poller *poller);
 void weft__poller_wake(struct weft__poller *poller);
 
 /*
- * Wait until an event or `until` (monotonic; INT64_MAX: no limit; 0: only look). Returns how many events were
- * handled; `ready` is called for each task that is to be queued. The driver of the worker (is_own), or, to look only,
- * any thread: one that finds a wake-up which is not for it gives it back.
+ * Wait until an event or `until` (monotonic, as `now`; INT64_MAX: no limit; 0: only look). Returns how many events were
+ * handled, 0 also if it ended for no reason; `ready` is called for each task that is to be queued. The driver of the
+ * worker (is_own), or, to look only, any thread: one that finds a wake-up which is not for it gives it back.
  */
-int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t until, struct weft__event_buffer *buffer,
-                      void (*ready)(weft_task *task, void *arg), void *arg);
+int weft__poller_wait(struct weft__poller *poller, bool is_own, int64_t now, int64_t until,
+                      struct weft__event_buffer *buffer, void (*ready)(weft_task *task, void *arg), void *arg);
 
 /* ---- descriptors ---- */
 

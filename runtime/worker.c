@@ -643,7 +643,7 @@ static int64_t fall_asleep(struct weft__driver *driver, struct weft__worker *wor
         weft__count(&driver->counters.sleeps, 1);
 
     began = weft__clock_now();
-    events = weft__poller_wait(&worker->poller, true, until, &driver->events, weft__queue_ready, worker);
+    events = weft__poller_wait(&worker->poller, true, began, until, &driver->events, weft__queue_ready, worker);
 
     atomic_store_explicit(&worker->state, WEFT__AWAKE, memory_order_relaxed);
     claimed = !weft__idle_remove(&runtime->idle, worker->index);

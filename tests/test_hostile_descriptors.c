@@ -73,7 +73,7 @@ static void serve_a_crowd(const weft_serve_options *options)
 {
     enum { CROWD = 150 };
     weft_server *server = serve(echo_once, NULL, options);
-    struct crowd crowd = {.port = weft_server_port(server), .places = WEFT_SEM_INIT(LIMIT * 5 / 8)};
+    struct crowd crowd = {.port = weft_server_port(server), .places = WEFT_SEM_INIT(LIMIT * 3 / 8)};
     weft_server_stats stats;
     weft_group group;
 
