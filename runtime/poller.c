@@ -49,7 +49,7 @@ static int watch_for_wakeups(const struct weft__poller *poller, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = WAKEUP_DATA};
 
-    return fd < 0 ? -1 : epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event);
+    return epoll_ctl(poller->epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
 int weft__poller_init(struct weft__poller *poller)
@@ -61,10 +61,12 @@ int weft__poller_init(struct weft__poller *poller)
     if (poller->epoll < 0)
         goto fail;
     poller->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (poller->wakeup < 0)
+        goto fail;
     if (watch_for_wakeups(poller, poller->wakeup) < 0)
         goto fail;
     poller->alarm = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (watch_for_wakeups(poller, poller->alarm) < 0)
+    if (poller->alarm >= 0 && watch_for_wakeups(poller, poller->alarm) < 0)
         goto fail;
     return 0;
 fail:
@@ -106,7 +108,8 @@ static bool set_alarm(struct weft__poller *poller, int64_t now, int64_t until)
     if (poller->rings > now && poller->rings <= until)
         return true;
     /* Setting it also takes back a ring that nobody has heard. */
-    if (until - now < ALARM_NS || timerfd_settime(poller->alarm, TFD_TIMER_ABSTIME, &time, NULL) < 0)
+    if (until - now < ALARM_NS || poller->alarm < 0 ||
+        timerfd_settime(poller->alarm, TFD_TIMER_ABSTIME, &time, NULL) < 0)
         return false;
     poller->rings = until;
     return true;
@@ -114,13 +117,13 @@ static bool set_alarm(struct weft__poller *poller, int64_t now, int64_t until)
 
 static int wait_until(int epoll, struct epoll_event *events, int64_t left)
 {
-    static _Atomic bool only_milliseconds; /* the kernel (before 5.11) has no epoll_pwait2 */
+    static _Atomic bool only_milliseconds; /* no epoll_pwait2: a kernel before 5.11, or a sandbox forbids it */
 
     if (!atomic_load_explicit(&only_milliseconds, memory_order_relaxed)) {
         struct timespec ts = {left / 1000000000, left % 1000000000};
         long n = syscall(SYS_epoll_pwait2, epoll, events, WEFT__EVENTS, &ts, NULL, 0);
 
-        if (n >= 0 || errno != ENOSYS)
+        if (n >= 0 || errno == EINTR)
             return (int)n;
         atomic_store_explicit(&only_milliseconds, true, memory_order_relaxed);
     }

@@ -31,8 +31,8 @@ struct weft__event_buffer {
 struct weft__poller {
     int epoll;
     int wakeup;    /* an eventfd, which is written to */
-    int alarm;     /* a timerfd, for deadlines that are far away */
-    int64_t rings; /* when it does */
+    int alarm;     /* a timerfd, for deadlines that are far away; -1: there is none */
+    int64_t rings; /* when it does; for the driver, inside */
 };
 
 /* 0 or -errno. */

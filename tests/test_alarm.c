@@ -49,31 +49,75 @@ static void each_of_several_passes_in_time(void **state)
     assert_int_equal(run_on(3, sleep_at_the_same_time, NULL), 0);
 }
 
-/* The alarm was set for what is cancelled and rings for nobody; what comes after it must not be missed. */
+static int court[2];
+
+static void *throws_late(void *arg)
+{
+    (void)arg;
+    nap(WEFT_MS(5));
+    if (write(court[1], "o", 1) != 1)
+        abort();
+    return NULL;
+}
+
+/* The alarm was set for what is then cancelled, and rings for nobody; what comes after it must not be missed. */
 static intptr_t sleeps_longer_than_a_time_out(void *arg)
 {
     int64_t since = weft_now();
     weft_timeout scope;
+    char ball;
 
     (void)arg;
-    weft_timeout_begin(&scope, WEFT_MS(30));
-    must_be(weft_sleep(WEFT_MS(1)), 0);
+    weft_timeout_begin(&scope, WEFT_MS(60));
+    must_be(weft_read(court[0], &ball, 1), 1);
     must_be(weft_timeout_end(&scope), 0);
-    must_be(weft_sleep(WEFT_MS(50)), 0);
-    must_have_passed(since, WEFT_MS(50));
+    must_be(weft_sleep_until(since + WEFT_MS(90)), 0);
+    must_have_passed(since, WEFT_MS(90));
     return 0;
 }
 
 static void a_cancelled_one_does_no_harm(void **state)
 {
+    static const uint32_t workers[] = {1, 3};
+
     (void)state;
-    assert_int_equal(run_alone(sleeps_longer_than_a_time_out, NULL), 0);
-    assert_int_equal(run_on(3, sleeps_longer_than_a_time_out, NULL), 0);
+    for (size_t i = 0; i < sizeof workers / sizeof *workers; i++) {
+        pthread_t other;
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, court), 0);
+        assert_int_equal(pthread_create(&other, NULL, throws_late, NULL), 0);
+        assert_int_equal(run_beside_threads(workers[i], sleeps_longer_than_a_time_out, NULL), 0);
+        pthread_join(other, NULL);
+        close(court[0]);
+        close(court[1]);
+    }
+}
+
+/* It rings while its worker computes: a peer hears it, and it must ring again for what comes later. */
+static intptr_t computes_while_it_rings(void *arg)
+{
+    int64_t since = weft_now();
+    weft_task *sleeper = weft_spawn(sleeps, (void *)(intptr_t)WEFT_MS(30));
+
+    (void)arg;
+    must(sleeper != NULL);
+    must_be(weft_sleep(WEFT_MS(25)), 0);
+    while (weft_now() < since + WEFT_MS(60))
+        ;
+    must_be(weft_await(sleeper), 0);
+    must_be(weft_sleep(WEFT_MS(40)), 0);
+    must_have_passed(since, WEFT_MS(100));
+    return 0;
+}
+
+static void one_that_a_peer_has_heard_is_set_again(void **state)
+{
+    (void)state;
+    assert_int_equal(run_alone(computes_while_it_rings, NULL), 0);
+    assert_int_equal(run_on(3, computes_while_it_rings, NULL), 0);
 }
 
 enum { BALLS = 200 };
-
-static int court[2];
 
 static void *throws_back(void *arg)
 {
@@ -121,6 +165,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_of_several_passes_in_time),
         cmocka_unit_test(a_cancelled_one_does_no_harm),
+        cmocka_unit_test(one_that_a_peer_has_heard_is_set_again),
         cmocka_unit_test(it_is_not_set_for_each_wait),
     };
 
