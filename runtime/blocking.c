@@ -737,7 +737,7 @@ intptr_t weft_blocking(weft_fn *fn, void *arg)
 
     call.wait.task = weft__coroutine_self();
     if (call.wait.task == NULL)
-        return -EPERM;
+        return weft__misused("weft_blocking");
     error = weft__suspend_check();
     if (error < 0)
         return error;
@@ -801,7 +801,7 @@ static intptr_t await_or_abandon(struct weft__pool *pool, struct call *call)
 
 static int check_abandonable(struct call **call)
 {
-    int error = weft__coroutine_self() ? weft__suspend_check() : -EPERM;
+    int error = weft__coroutine_self() ? weft__suspend_check() : weft__misused("weft_blocking_abandonable");
 
     if (error < 0)
         return error;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <weft/task.h>
 
 #include "runtime/runtime.h"
 #include "runtime/task_end.h"
@@ -29,18 +30,22 @@ void weft__say(const char *format, ...)
         return;
 }
 
-bool weft__debugging_by_environment(void)
+/* Of the thread's own runtime; outside of any the environment is all there is to ask. */
+static bool is_debugging(void)
 {
-    const char *value = getenv("WEFT_DEBUG");
+    const struct weft__driver *driver = weft__driver();
+    const char *value = driver ? NULL : getenv("WEFT_DEBUG");
 
-    return value && strcmp(value, "1") == 0;
+    return driver ? driver->runtime->config.debug : value && strcmp(value, "1") == 0;
 }
 
 int weft__misused(const char *function)
 {
     static atomic_bool said;
 
-    if (weft__debugging_by_environment() && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
+    if (weft_self()) /* which is stackless */
+        return weft__misused_stackless(function);
+    if (is_debugging() && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
         weft__say("%s was called outside a task: it returns -EPERM (a null handle where it returns one). Call it "
                   "from a function run by weft_run or weft_spawn. Further calls like this are not reported.",
                   function);
@@ -51,7 +56,7 @@ int weft__misused_stackless(const char *function)
 {
     static atomic_bool said;
 
-    if (weft__debugging_by_environment() && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
+    if (is_debugging() && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
         weft__say("%s was called in a stackless task: it returns -EPERM. Use the weft_async_ operations there. "
                   "Further calls like this are not reported.",
                   function);
@@ -62,7 +67,7 @@ int weft__misused_nested(const char *function)
 {
     static atomic_bool said;
 
-    if (weft__debugging_by_environment() && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
+    if (is_debugging() && !atomic_exchange_explicit(&said, true, memory_order_relaxed))
         weft__say("%s was called inside a task: it returns -EALREADY. Use weft_spawn and weft_await there. Further "
                   "calls like this are not reported.",
                   function);

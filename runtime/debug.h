@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <weft/base.h>
 
-/* A call that is for tasks was made outside one. Always -EPERM. */
+/* A call that is for tasks with a stack was made outside one. Always -EPERM. */
 int weft__misused(const char *function);
 
 /* The same for a stackless task, where only weft_async_* may wait: -EPERM. */
@@ -15,9 +15,6 @@ int weft__misused_stackless(const char *function);
 
 /* A call that waits for a whole runtime was made inside it. Always -EALREADY. */
 int weft__misused_nested(const char *function);
-
-/* Does the environment ask for debug mode? For calls outside a task, where there is no runtime to ask. */
-bool weft__debugging_by_environment(void);
 
 /* A line on stderr that starts with "weft: ". */
 void weft__say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,5 +1,5 @@
 /*
- * weft_event: a flag to wait for. Any thread; knows only waitable.h.
+ * weft_event: a flag to wait for. Any thread; knows only waitable.h and select.h.
  *
  * The word `set`: bit 0 the lock over the list and the word (waiters.h), SET. Invariant, whenever bit 0 is clear:
  * with SET, the list is empty.

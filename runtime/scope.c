@@ -155,12 +155,18 @@ int weft__interrupt(weft_task *root, int64_t *deadline)
     return interrupt_of_chain(task, root, deadline);
 }
 
+bool weft__is_cancelled_chain(weft_task *task, const weft_task *root)
+{
+    if (!weft__is_stackless(task))
+        pass_on(task, root);
+    return is_cancelled(task);
+}
+
 int weft__check_cancelled_chain(weft_task *task, const weft_task *root)
 {
-    if (weft__is_stackless(task))
-        return is_cancelled(task) ? -ECANCELED : weft__misused_stackless("a call that suspends");
-    pass_on(task, root);
-    return is_cancelled(task) ? -ECANCELED : 0;
+    if (weft__is_cancelled_chain(task, root))
+        return -ECANCELED;
+    return weft__is_stackless(task) ? weft__misused_stackless("a call that suspends") : 0;
 }
 
 /* The running task has had its turn. */
@@ -174,7 +180,7 @@ static __attribute__((noinline)) int suspend_check_slowly(struct weft__driver *d
 {
     if (driver->calls >= CALLS_A_TURN)
         driver = spend_turn(driver);
-    return weft__check_cancelled(driver, driver->coroutine->current);
+    return weft__check_cancelled(driver);
 }
 
 int weft__suspend_check(void)

@@ -1224,7 +1224,7 @@ int weft_cancelled(void)
 {
     struct weft__driver *driver = task_driver();
 
-    return driver && weft__check_cancelled(driver, driver->coroutine->current) == -ECANCELED;
+    return driver && weft__is_cancelled(driver);
 }
 
 weft_task *weft_self(void)
@@ -1254,7 +1254,7 @@ int weft_yield(void)
     if (__builtin_expect(!driver, 0))
         return weft__misused("weft_yield");
     current = driver->coroutine->current;
-    if (__builtin_expect((rc = weft__check_cancelled(driver, current)) < 0, 0))
+    if (__builtin_expect((rc = weft__check_cancelled(driver)) < 0, 0))
         return rc;
     if (__builtin_expect(current->flags & WEFT__FLAG_SCOPES, 0)) {
         rc = weft__interrupt(driver->coroutine, &deadline);

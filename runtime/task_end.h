@@ -70,15 +70,28 @@ static inline bool weft__is_bound_elsewhere(const weft_task *waiter, const struc
            ((state & WEFT__PINNED) && weft__home_worker(waiter) != worker);
 }
 
-/* weft__check_cancelled when the task runs in place for others, whose cancellation reaches it too, or in steps. */
+/* The two below when the task runs in place for others, whose cancellation reaches it too, or in steps. */
+bool weft__is_cancelled_chain(weft_task *task, const weft_task *root);
 int weft__check_cancelled_chain(weft_task *task, const weft_task *root);
 
-/* 0 or -ECANCELED; -EPERM for a stackless task that is not cancelled. */
-static inline int weft__check_cancelled(struct weft__driver *driver, weft_task *current)
+/* Is the running task cancelled, outside its masks? */
+static inline bool weft__is_cancelled(struct weft__driver *driver)
 {
-    if (__builtin_expect(current != driver->coroutine, 0))
-        return weft__check_cancelled_chain(current, driver->coroutine);
-    return weft__is_cancelled_early(driver, current) && current->mask == 0 ? -ECANCELED : 0;
+    weft_task *root = driver->coroutine;
+
+    if (__builtin_expect(root->current != root, 0))
+        return weft__is_cancelled_chain(root->current, root);
+    return weft__is_cancelled_early(driver, root) && root->mask == 0;
+}
+
+/* May it suspend? 0 or -ECANCELED; -EPERM for a stackless task that is not cancelled. */
+static inline int weft__check_cancelled(struct weft__driver *driver)
+{
+    weft_task *root = driver->coroutine;
+
+    if (__builtin_expect(root->current != root, 0))
+        return weft__check_cancelled_chain(root->current, root);
+    return weft__is_cancelled(driver) ? -ECANCELED : 0;
 }
 
 #endif

@@ -285,6 +285,77 @@ static void a_call_in_the_wrong_context_is_named_once(void **state)
     assert_string_equal(said(misuse, NULL), "");
 }
 
+static intptr_t waits_stackless(void *unused)
+{
+    (void)unused;
+    must_be(weft_sleep(1), -EPERM);
+    return 0;
+}
+
+static intptr_t spawns_stackless(void *unused)
+{
+    (void)unused;
+    return weft_await(weft_spawn_stackless(waits_stackless, NULL));
+}
+
+/* With the field of the configuration instead of the variable. */
+static void misuse_stackless(void *debug)
+{
+    weft_config config = {.workers = 1, .debug = debug ? 1 : WEFT_OFF};
+    weft_runtime *runtime;
+
+    must_be(weft_runtime_start(&config, &runtime), 0);
+    must_be(weft_await(weft_runtime_spawn(runtime, spawns_stackless, NULL)), 0);
+    must_be(weft_runtime_stop(runtime, WEFT_SEC(10)), 0);
+}
+
+static int ends[2];
+
+struct reader {
+    weft_frame frame;
+    ssize_t n;
+    char byte;
+};
+
+static intptr_t reads_stackless(void *arg)
+{
+    struct reader *reader = arg;
+
+    WEFT_BEGIN(reader);
+    must_be(weft_cancelled(), 0);
+    WEFT_AWAIT(reader, reader->n, weft_async_read(ends[0], &reader->byte, 1));
+    must_be(reader->n, 1);
+    must_be(weft_cancelled(), 0);
+    WEFT_DONE(0);
+}
+
+static intptr_t reads_and_writes(void *unused)
+{
+    static struct reader reader;
+    weft_task *task = weft_spawn_stackless(reads_stackless, &reader);
+
+    (void)unused;
+    must_be(weft_yield(), 0);
+    must_be(weft_write(ends[1], "x", 1), 1);
+    return weft_await(task);
+}
+
+static void use_well(void *unused)
+{
+    (void)unused;
+    debugging();
+    must_be(pipe(ends), 0);
+    must_be(weft_run(reads_and_writes, NULL), 0);
+}
+
+static void so_is_one_in_a_stackless_task_and_nothing_else(void **state)
+{
+    (void)state;
+    assert_int_equal(count(said(misuse_stackless, ""), "weft: weft_sleep was called in a stackless task"), 1);
+    assert_string_equal(said(misuse_stackless, NULL), "");
+    assert_string_equal(said(use_well, NULL), "");
+}
+
 /* ---- everything at once ---- */
 
 static intptr_t tree(void *arg)
@@ -349,6 +420,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_failure_that_nobody_awaits_is_reported_once),
         cmocka_unit_test(a_failure_behind_a_lost_handle_reaches_the_handler),
         cmocka_unit_test(a_call_in_the_wrong_context_is_named_once),
+        cmocka_unit_test(so_is_one_in_a_stackless_task_and_nothing_else),
         cmocka_unit_test(a_stuck_worker_is_named_once_with_its_task),
         cmocka_unit_test(programs_do_the_same_in_debug_mode),
     };

@@ -109,11 +109,27 @@ static intptr_t bounce(void *arg)
     return weft_await(task) + 1;
 }
 
+static intptr_t must_not_run(void *unused)
+{
+    (void)unused;
+    must(!"run");
+    return 0;
+}
+
+static intptr_t cannot_run_there(void *arg)
+{
+    struct pair *pair = arg;
+
+    must_be(weft_runtime_run(pair->there, must_not_run, NULL), -EPERM);
+    return 0;
+}
+
 static intptr_t run_there(void *arg)
 {
     struct pair *pair = arg;
 
     must_be(weft_runtime_run(pair->here, return_arg, NULL), -EALREADY);
+    must_be(weft_await(weft_spawn_stackless(cannot_run_there, pair)), 0);
     return weft_runtime_run(pair->there, return_arg, (void *)9);
 }
 

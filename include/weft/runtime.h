@@ -27,14 +27,15 @@ WEFT_API intptr_t weft_run(weft_fn *fn, void *arg);
 
 /*
  * Start a runtime and store it in *runtime. A NULL config is the environment's (weft_config_from_env).
- * Returns 0, -EINVAL (a bad value in the configuration), -EAGAIN, -ENOMEM, -EMFILE…; on an error nothing is
- * left behind. Any thread, not a suspension point.
+ * Returns 0, -EINVAL (a bad value in the configuration, or `runtime` is NULL), -EAGAIN, -ENOMEM, -EMFILE…; on
+ * an error nothing is left behind. Any thread, not a suspension point.
  */
 WEFT_API int weft_runtime_start(const weft_config *config, weft_runtime **runtime);
 
 /*
  * Run fn(arg) as a task of the runtime and wait for its result. Not from inside a task of the same runtime
- * (-EALREADY). -ENOMEM; -ESHUTDOWN if the runtime is stopping. Blocks the calling thread.
+ * (-EALREADY). -EINVAL for NULL; -ENOMEM; -ESHUTDOWN if the runtime is stopping. Blocks the calling thread; a task of
+ * another runtime parks instead, as in weft_await, a stackless one gets -EPERM.
  */
 WEFT_API intptr_t weft_runtime_run(weft_runtime *runtime, weft_fn *fn, void *arg);
 
@@ -52,7 +53,7 @@ WEFT_API int weft_runtime_go(weft_runtime *runtime, weft_fn *fn, void *arg);
  * waited for until `grace` nanoseconds are over; then those that hold out are named on stderr and left
  * behind. Frees the runtime if nothing was left behind. WEFT_FOREVER waits without limit.
  * Returns 0, or -ETIMEDOUT if something was left behind (its memory and its threads stay: the process is
- * expected to end soon), -EDEADLK from inside one of its tasks. Blocks the calling thread.
+ * expected to end soon), -EDEADLK from inside one of its tasks, -EINVAL for NULL. Blocks the calling thread.
  */
 WEFT_API int weft_runtime_stop(weft_runtime *runtime, int64_t grace);
 
