@@ -16,7 +16,7 @@
  * the task looks for what is asked of it, and rung after something was put there. So whoever comes too late to be
  * seen rings again.
  *
- * Includes public headers only: it is for libraries beside weft too.
+ * Includes public headers, and last_error.h, which includes nothing of weft: it is for libraries beside weft too.
  */
 #ifndef WEFT_IO_BRIDGE_H
 #define WEFT_IO_BRIDGE_H

@@ -8,7 +8,8 @@
  *
  * All are for tasks and suspension points, unless said otherwise; besides what is listed they return -errno of
  * the system call, -ECANCELED and -ETIMEDOUT when the wait was ended by cancellation or a deadline, -EBADF when
- * the descriptor was closed meanwhile, -EPERM outside a task.
+ * the descriptor was closed meanwhile (or has a number above a million), -EPERM outside a task, -ENOMEM if there was
+ * none for a deadline.
  */
 #ifndef WEFT_FD_H
 #define WEFT_FD_H
@@ -57,15 +58,15 @@ WEFT_API int weft_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int
  * position. Bytes sent: fewer than `size` only at the file's end. Where the kernel cannot (sendfile(2) says EINVAL or
  * ENOSYS: `fd` was opened for appending, `file` is not one that can be mapped) they go through a buffer, if
  * WEFT_SENDFILE_STRICT is not among the flags. An error: how much was sent tells *offset, or the file's position.
- * Reading the file blocks the worker if it is not in the page cache.
+ * Reading the file blocks the thread if it is not in the page cache; the worker's other tasks are handed on then, as with
+ * weft_block_begin.
  */
 enum { WEFT_SENDFILE_STRICT = 1u << 0 };
 WEFT_API ssize_t weft_sendfile(int fd, int file, off_t *offset, size_t size, unsigned flags);
 
 /*
  * Move bytes between two descriptors one of which is a pipe, without copying them: as splice(2), the offsets too.
- * Waits until at least one byte has been moved: bytes, 0 at the end of `from`. -EPIPE: nobody reads (and SIGPIPE is
- * raised where `to` is a pipe).
+ * Waits until at least one byte has been moved: bytes, 0 at the end of `from`. -EPIPE: nobody reads.
  */
 WEFT_API ssize_t weft_splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t size, unsigned flags);
 

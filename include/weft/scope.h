@@ -44,7 +44,8 @@ WEFT_API int weft_timeout_end(weft_timeout *scope);
  * Between weft_mask_begin and weft_mask_end neither cancellation nor a deadline that was set before reaches
  * the calling task or the tasks it awaits: for clean-up that must not be interrupted. Deadlines begun inside
  * the mask hold. Nests.
- * Returns 0, -EPERM outside a task; weft_mask_end without a begin is -EINVAL. Not suspension points.
+ * Returns 0, -EPERM outside a task; weft_mask_end without a begin is -EINVAL, the 65 536th weft_mask_begin inside
+ * others -EOVERFLOW. Not suspension points.
  */
 WEFT_API int weft_mask_begin(void);
 WEFT_API int weft_mask_end(void);

@@ -63,17 +63,19 @@ WEFT_API int weft_go(weft_fn *fn, void *arg);
  * A task that has not started runs in place, on the caller's stack, if enough of that is left. If the caller
  * is cancelled, or a deadline of a scope around the call passes, the awaited task is cancelled and waited
  * for; the call then returns -ECANCELED or -ETIMEDOUT, unless the task ended with a result of its own all the
- * same, which is returned. Inside weft_mask_begin/end neither reaches it.
+ * same, which is returned. Inside weft_mask_begin/end neither reaches it. If there is no memory for such a deadline it
+ * is -ENOMEM, at once.
  *
  * Returns -EINVAL for NULL, -EDEADLK if the task awaits itself. One awaiter at a time: a second one gets
- * -EBUSY and its handle stays valid. Task, or a thread outside the runtime (which blocks); suspension point.
+ * -EBUSY and its handle stays valid, as with -EPERM in a stackless task, and -ENOMEM on a thread outside the runtime.
+ * Task, or such a thread (which blocks); suspension point.
  */
 WEFT_API intptr_t weft_await(weft_task *task);
 
 /*
  * As weft_await, with the task's result stored in *result (which may be NULL) and the caller's own fate
- * returned: 0, -ECANCELED or -ETIMEDOUT (the task has ended and its handle is freed in these cases), or
- * -EINVAL, -EDEADLK, -EBUSY.
+ * returned: 0, -ECANCELED, -ETIMEDOUT or, in a task, -ENOMEM (the task has ended and its handle is freed in these cases),
+ * or -EINVAL, -EDEADLK, -EBUSY, -EPERM, outside a task -ENOMEM.
  */
 WEFT_API int weft_await_into(weft_task *task, intptr_t *result);
 
