@@ -32,6 +32,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -107,6 +108,7 @@ struct weft_server {
     int port;
     unsigned acceptor_count;
 
+    weft_event started; /* all of the above is there: acceptors begin */
     weft_event over;
     weft_notify room;           /* for acceptors: a connection has ended */
     weft_notify idle;           /* for the reaper: there is a first idle connection */
@@ -569,7 +571,7 @@ static int pause(weft_server *server, int error, bool *paused)
     atomic_fetch_add_explicit(&server->starved, 1, memory_order_relaxed);
     rc = wait_for_room(server, PAUSE);
     atomic_fetch_sub_explicit(&server->starved, 1, memory_order_relaxed);
-    return rc;
+    return rc == -ENOMEM ? weft_yield() : rc; /* not even for the deadline: try again all the same */
 }
 
 /* 0: go on. */
@@ -605,12 +607,14 @@ static void end_acceptor(struct acceptor *acceptor, int error)
 static intptr_t accept_clients(void *arg)
 {
     struct acceptor *acceptor = arg;
+    weft_server *server = acceptor->server;
     bool paused = false;
-    int rc = 0;
+    int rc;
 
     /* acquire, release: pairs with the same in stop_acceptor */
     if (atomic_exchange_explicit(&acceptor->state, STARTED, memory_order_acq_rel) == NEVER)
         return 0;
+    rc = weft_event_wait(&server->started);
     for (unsigned accepted = 1; rc == 0; accepted++) {
         rc = accept_one(acceptor, &paused);
         if (rc == 0 && accepted % ACCEPTS_IN_A_ROW == 0)
@@ -708,9 +712,9 @@ static int64_t next_expiry(weft_server *server)
 
     weft__lock_enter(&server->lock);
     if (server->lists[IDLE].first)
-        when = server->lists[IDLE].first->since + server->options.idle_timeout;
+        when = server->lists[IDLE].first->since;
     weft__lock_leave(&server->lock);
-    return when;
+    return when < WEFT_FOREVER - server->options.idle_timeout ? when + server->options.idle_timeout : WEFT_FOREVER;
 }
 
 static intptr_t reap(void *arg)
@@ -722,6 +726,8 @@ static intptr_t reap(void *arg)
         int64_t when = next_expiry(server);
 
         rc = when == WEFT_FOREVER ? weft_notify_wait(&server->idle) : weft_sleep_until(when);
+        if (rc == -ENOMEM) /* for the deadline */
+            rc = weft_yield();
         if (rc == 0)
             cancel_all(server, IDLE, EXPIRED, weft__clock_now() - server->options.idle_timeout, false);
     }
@@ -778,7 +784,10 @@ static weft_task *spawn_acceptor(weft_server *server, unsigned i)
     return weft_spawn_with(&options, accept_clients, &server->acceptor[i]);
 }
 
-/* On an error those that were spawned are stopped; the others' sockets are closed. */
+/*
+ * Nothing is accepted before all tasks are there and known: a handler may close the server at once. On an error those
+ * that were spawned are stopped by weft_server_free; the others' sockets are closed.
+ */
 static int start_tasks(weft_server *server)
 {
     unsigned i;
@@ -788,16 +797,18 @@ static int start_tasks(weft_server *server)
         server->acceptor[i].task = spawn_acceptor(server, i);
         if (!server->acceptor[i].task)
             break;
-        weft__lock_enter(&server->lock);
-        server->acceptors++;
-        weft__lock_leave(&server->lock);
     }
     if (i == server->acceptor_count && server->options.idle_timeout > 0)
         server->reaper = weft_spawn(reap, server);
-    if (i == server->acceptor_count && (server->reaper || server->options.idle_timeout <= 0))
-        return 0;
     for (unsigned j = i; j < server->acceptor_count; j++)
         weft_close(server->acceptor[j].listener);
+    if (i == server->acceptor_count && (server->reaper || server->options.idle_timeout <= 0)) {
+        weft_event_set(&server->started);
+        return 0;
+    }
+    weft__lock_enter(&server->lock);
+    server->acceptors -= server->acceptor_count - i;
+    weft__lock_leave(&server->lock);
     server->acceptor_count = i;
     return -ENOMEM;
 }
@@ -817,7 +828,7 @@ static weft_server *new_server(const weft_serve_options *options)
     if (server->options.linger == 0)
         server->options.linger = LINGER;
     server->runtime = runtime;
-    server->acceptor_count = acceptors;
+    server->acceptor_count = server->acceptors = acceptors;
     return server;
 }
 
@@ -930,10 +941,22 @@ static void await_end(weft_task *task)
         ;
 }
 
+static intptr_t free_server(void *server)
+{
+    weft_server_free(server);
+    return 0;
+}
+
 void weft_server_free(weft_server *server)
 {
     if (!server)
         return;
+    if (weft_self() && !weft__coroutine_self()) { /* stackless: it cannot wait, but another task can */
+        weft_server_close(server);
+        while (weft_go(free_server, server) == -ENOMEM)
+            sched_yield();
+        return;
+    }
     weft_mask_begin();
     weft_server_close(server);
     weft_server_close_clients(server);

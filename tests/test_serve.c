@@ -912,6 +912,99 @@ static void several_acceptors_keep_the_limit(void **state)
     run_everywhere(many_accept_at_once);
 }
 
+/* ---- the ends of the options, and of a server that has just begun ---- */
+
+static int64_t processor_time(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static intptr_t idle_for_ever(void *arg)
+{
+    static const weft_serve_options options = {.idle_timeout = WEFT_FOREVER, .linger = -1};
+    weft_server *server = serve(echo_once, NULL, &options);
+    int fd = dial(server);
+    int64_t before;
+
+    exchange(fd, "here");
+    wait_until_true(idle_of(server) == 1);
+    before = processor_time();
+    must_be(weft_sleep(WEFT_MS(200)), 0);
+    must(processor_time() - before < WEFT_MS(100)); /* nobody is busy with waiting */
+    exchange(fd, "still here");
+    must_be(weft_close(fd), 0);
+    weft_server_free(server);
+    return (intptr_t)arg;
+}
+
+static void an_idle_time_out_may_be_for_ever(void **state)
+{
+    (void)state;
+    run_everywhere(idle_for_ever);
+}
+
+static intptr_t closes_its_server(weft_client *client)
+{
+    weft_server_close(client->server);
+    return 0;
+}
+
+/* Who has connected before the server is there is served at once, perhaps while it is still being made. */
+static intptr_t close_while_it_starts(void *arg)
+{
+    for (int i = 0; i < FEWER(500); i++) {
+        weft_serve_options options = {.flags = i % 2 ? WEFT_SERVE_PER_WORKER : 0, .idle_timeout = WEFT_SEC(100)};
+        weft_address address;
+        weft_server *server;
+        int listener, fd;
+
+        must_be(weft_address_parse(&address, "127.0.0.1", 0), 0);
+        must((listener = weft_listen_on(&address, 0, WEFT_SOCKET_REUSEPORT)) >= 0);
+        must((fd = weft_dial("127.0.0.1", (uint16_t)weft_local_port(listener))) >= 0);
+        must_be(weft_serve(&server, listener, closes_its_server, NULL, &options), 0);
+        if (i % 2) /* it may be another one's to accept: who is asked later is not served */
+            weft_server_close(server);
+        must_be(weft_server_wait_closed(server), 0);
+        must_be(weft_close(fd), 0);
+        weft_server_free(server);
+    }
+    return (intptr_t)arg;
+}
+
+static void a_handler_may_close_a_server_that_is_being_made(void **state)
+{
+    (void)state;
+    run_everywhere(close_while_it_starts);
+}
+
+static intptr_t stops_stackless(void *server)
+{
+    weft_server_free(server);
+    return 0;
+}
+
+static intptr_t free_without_a_stack(void *arg)
+{
+    weft_server *server = serve(echo_once, NULL, NULL);
+    int fd = dial(server);
+    char byte;
+
+    exchange(fd, "one");
+    must_be(weft_await(weft_spawn_stackless(stops_stackless, server)), 0);
+    must(weft_read(fd, &byte, 1) <= 0); /* it ends all the same */
+    must_be(weft_close(fd), 0);
+    return (intptr_t)arg;
+}
+
+static void a_stackless_task_may_free_a_server(void **state)
+{
+    (void)state;
+    run_everywhere(free_without_a_stack);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -933,6 +1026,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_connection_can_be_ended_before_its_first_turn),
         cmocka_unit_test(each_worker_may_accept_for_itself),
         cmocka_unit_test(several_acceptors_keep_the_limit),
+        cmocka_unit_test(an_idle_time_out_may_be_for_ever),
+        cmocka_unit_test(a_handler_may_close_a_server_that_is_being_made),
+        cmocka_unit_test(a_stackless_task_may_free_a_server),
         cmocka_unit_test(a_server_may_listen_on_a_unix_socket),
         cmocka_unit_test(a_failure_that_nobody_sees_is_reported),
         cmocka_unit_test(misuse_is_an_error),

@@ -122,7 +122,8 @@ WEFT_API void weft_server_abort_clients(weft_server *server);
 
 /*
  * Close the server, cancel its connections, wait for them (neither cancellation nor a deadline interrupts that), and
- * free it. NULL is allowed. Any thread, but not in a handler of the server; suspension point.
+ * free it. NULL is allowed. Any thread, but not in a handler of the server; suspension point. In a stackless task it
+ * returns at once, and a task of its own does the rest.
  */
 WEFT_API void weft_server_free(weft_server *server);
 
