@@ -791,6 +791,35 @@ static void regular_files_and_counters_work_as_well(void **state)
     run_everywhere(other_kinds);
 }
 
+static intptr_t poll_for_ever(void *fd)
+{
+    return weft_poll((int)(intptr_t)fd, POLLPRI, WEFT_FOREVER);
+}
+
+/* Epoll does not take it, and it never has anything urgent: such a wait ends as any other does. */
+static intptr_t nothing_urgent(void *arg)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int64_t before = weft_now();
+    weft_task *task;
+
+    must(fd >= 0);
+    must_be(weft_poll(fd, POLLPRI, WEFT_MS(5)), -ETIMEDOUT);
+    must(weft_now() - before >= WEFT_MS(5));
+    task = spawn(poll_for_ever, (void *)(intptr_t)fd);
+    must_be(weft_sleep(WEFT_MS(1)), 0);
+    weft_cancel(task);
+    must_be(weft_await(task), -ECANCELED);
+    must_be(weft_close(fd), 0);
+    return (intptr_t)arg;
+}
+
+static void what_epoll_refuses_can_be_polled_in_vain(void **state)
+{
+    (void)state;
+    run_everywhere(nothing_urgent);
+}
+
 /* ---- errors ---- */
 
 static intptr_t bad_descriptors(void *arg)
@@ -1100,6 +1129,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_accept_that_timed_out_can_be_repeated),
         cmocka_unit_test(datagrams_come_one_by_one),
         cmocka_unit_test(regular_files_and_counters_work_as_well),
+        cmocka_unit_test(what_epoll_refuses_can_be_polled_in_vain),
         cmocka_unit_test(bad_descriptors_are_refused),
         cmocka_unit_test(running_out_of_descriptors_is_an_error_that_passes),
         cmocka_unit_test(a_descriptor_outlives_the_runtime_that_waited_for_it),
