@@ -183,6 +183,10 @@ static int wait_for_pipes(struct exchange *exchange)
     rc = weft_select(cases, 3);
     if (rc < 0)
         return rc;
+    /* Another task closed the end: look again. */
+    if (cases[rc].result == -EBADF &&
+        atomic_load_explicit(&exchange->process->ends[rc], memory_order_relaxed) != cases[rc].fd)
+        return 0;
     return weft_is_error(cases[rc].result) ? (int)cases[rc].result : 0;
 }
 

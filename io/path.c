@@ -214,17 +214,14 @@ static int write_all(int fd, const char *data, size_t size)
     return 0;
 }
 
-/* So that the new name is on the disk too. */
-static int sync_directory(char *path)
+/* Its own directory: opened while the old file is still there, so that it stays if that fails. */
+static int open_directory_of(const char *path)
 {
-    int fd = open_again(dirname(path), O_RDONLY | O_DIRECTORY, 0), rc = 0;
+    char *copy = strdup(path);
+    int fd = copy ? open_again(dirname(copy), O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
 
-    if (fd < 0)
-        return fd;
-    if (fsync(fd) < 0 && errno != EINVAL) /* not every file system has that */
-        rc = -errno;
-    close(fd);
-    return rc;
+    free(copy);
+    return fd;
 }
 
 static int write_beside(const struct storing *storing, char *beside)
@@ -248,15 +245,21 @@ static int write_beside(const struct storing *storing, char *beside)
 static intptr_t store_it(void *arg)
 {
     const struct storing *storing = arg;
+    int directory = open_directory_of(storing->path), rc;
     char *beside;
-    int rc;
 
-    if (asprintf(&beside, "%s.XXXXXX", storing->path) < 0)
+    if (directory < 0)
+        return directory;
+    if (asprintf(&beside, "%s.XXXXXX", storing->path) < 0) {
+        close(directory);
         return -ENOMEM;
+    }
     rc = write_beside(storing, beside);
-    if (rc == 0)
-        rc = sync_directory(beside);
     free(beside);
+    /* So that the new name is on the disk too. Not every file system has that. */
+    if (rc == 0 && fsync(directory) < 0 && errno != EINVAL)
+        rc = -errno;
+    close(directory);
     return rc;
 }
 

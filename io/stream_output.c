@@ -561,7 +561,9 @@ static int keep_the_rest(weft_stream *stream, const struct iovec *iov, int count
     int rc;
 
     if (chunk == NULL) {
-        if (done > 0) /* a message without its end: the peer would take what follows for it */
+        /* A message without its end: the peer would take what follows for it. A layer that has begun with the bytes
+         * insists on being given the same ones again. */
+        if (done > 0 || stream->layer != NULL)
             weft__stream_lose(stream, -ENOMEM);
         return -ENOMEM;
     }

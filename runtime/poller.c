@@ -475,7 +475,8 @@ static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, str
               (weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED) | (rc == -EPERM ? WEFT__FD_ALWAYS : 0));
     entry->owner = NULL;
     weft__lock_leave(&entry->lock);
-    settle_all(entry, WEFT__CLOSED);
+    /* With another error those who wait besides try for themselves. */
+    settle_all(entry, rc == -EPERM ? WEFT__CLOSED : WEFT__GRANTED);
     return rc == -EPERM ? 0 : rc;
 }
 

@@ -94,7 +94,8 @@ WEFT_API int weft_file_load(const char *path, size_t limit, void **data, size_t 
 
 /*
  * Write a whole file, in one call to the pool, so that at every moment, a crash included, the old or the new content is
- * there: to a file beside it, to the disk, renamed. 0; after an error the old one is as it was.
+ * there: to a file beside it, to the disk, renamed. 0; after an error the old one is as it was, unless the disk failed
+ * (-EIO) when the new one was there already.
  */
 WEFT_API int weft_file_store(const char *path, const void *data, size_t size, mode_t mode);
 

@@ -10,6 +10,14 @@ enum { FIRST_CAPACITY = 4096, HEADERS_MAX = 1 << 20 };
 
 /* ---- handles ---- */
 
+/* Rounded up; at most what libcurl takes. */
+static long milliseconds(int64_t ns)
+{
+    int64_t ms = ns / 1000000 + (ns % 1000000 > 0);
+
+    return (long)(ms < INT32_MAX ? ms : INT32_MAX);
+}
+
 static CURLcode set_up(CURL *easy, const weft_curl_options *options, const char *url)
 {
     CURLcode rc = curl_easy_setopt(easy, CURLOPT_URL, url);
@@ -28,7 +36,7 @@ static CURLcode set_up(CURL *easy, const weft_curl_options *options, const char 
 #endif
     SET(CURLOPT_FOLLOWLOCATION, 1L);
     SET(CURLOPT_MAXREDIRS, (long)options->redirects_max);
-    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)((options->connect_timeout + 999999) / 1000000));
+    SET(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(options->connect_timeout));
     SET(CURLOPT_PIPEWAIT, options->flags & WEFT_CURL_MULTIPLEX ? 1L : 0L);
     if (options->ca_file)
         SET(CURLOPT_CAINFO, options->ca_file);
