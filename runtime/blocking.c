@@ -59,6 +59,7 @@
 
 #include "runtime/clock.h"
 #include "runtime/debug.h"
+#include "runtime/fork.h"
 #include "runtime/lock.h"
 #include "runtime/park.h"
 #include "runtime/runtime.h"
@@ -650,6 +651,8 @@ static void serve(struct weft__pool *pool, struct thread *self)
             intptr_t result = call->fn(call->arg);
             int64_t end = weft__clock_now();
 
+            if (weft__is_elsewhere(pool->runtime))
+                weft__fork_returned();
             call = end_and_take(pool, self, result, end - start);
             start = end;
         } while (call != NULL);

@@ -760,6 +760,8 @@ static intptr_t call_step(struct weft__driver *driver, weft_task *task)
     if (weft__observed())
         observe_step(driver, task, is_first);
     result = task->fn(task->arg);
+    if (__builtin_expect(!weft__driver(), 0))
+        weft__fork_returned();
     if (__builtin_expect(result != WEFT_PENDING && task->pending != NULL, 0))
         weft__stackless_broken(task);
     if (weft__observed())
