@@ -39,10 +39,12 @@ struct race {
 
 /* ---- errors ---- */
 
-/* How much an error says of the host. */
+/* How much an error says of the host: what this machine lacks or refuses by itself, nothing. */
 static int telling(int error)
 {
-    static const int least_first[] = {0, EAFNOSUPPORT, EADDRNOTAVAIL, ENETUNREACH, EHOSTUNREACH, ETIMEDOUT};
+    static const int least_first[] = {0,           EMFILE,       ENFILE,       ENOMEM,
+                                      ENOBUFS,     EINVAL,       EAFNOSUPPORT, EADDRNOTAVAIL,
+                                      ENETUNREACH, EHOSTUNREACH, ETIMEDOUT};
 
     for (size_t i = 0; i < sizeof least_first / sizeof *least_first; i++)
         if (-error == least_first[i])

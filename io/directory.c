@@ -241,6 +241,12 @@ static bool is_dots(const char *name)
     return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
+/* Reasons of the caller, after which it may come again; all others are the directory's. */
+static bool is_callers(int rc)
+{
+    return rc == -ECANCELED || rc == -ETIMEDOUT || rc == -ENOMEM || rc == -EAGAIN || rc == -ESHUTDOWN;
+}
+
 /* 1: an entry, 0: this one is to be left out. The entry is passed unless this fails. */
 static int show(weft_directory *directory, struct level *level, weft_directory_entry *entry)
 {
@@ -257,8 +263,11 @@ static int show(weft_directory *directory, struct level *level, weft_directory_e
         level->at += raw->length;
         return 0;
     }
-    if (rc == 0)
-        rc = set_name(directory, level->path_length, raw->name);
+    if (rc < 0 && is_callers(rc))
+        return rc;
+    if (rc < 0) /* the directory may be listed, but not what is in it: the name is all there is to know */
+        type = 0;
+    rc = set_name(directory, level->path_length, raw->name);
     if (rc < 0)
         return rc;
     level->at += raw->length;
@@ -267,12 +276,6 @@ static int show(weft_directory *directory, struct level *level, weft_directory_e
     };
     directory->enters = S_ISDIR(type) && (directory->flags & WEFT_DIRECTORY_DEEP);
     return 1;
-}
-
-/* Reasons of the caller, after which it may come again; all others are the directory's. */
-static bool is_callers(int rc)
-{
-    return rc == -ECANCELED || rc == -ETIMEDOUT || rc == -ENOMEM || rc == -EAGAIN || rc == -ESHUTDOWN;
 }
 
 /* Go into the entry that came last. 1: it cannot be read, which is told. */

@@ -49,7 +49,8 @@ WEFT_API ssize_t weft_file_read(weft_file *file, void *buffer, size_t size);
 WEFT_API ssize_t weft_file_read_line(weft_file *file, char **line, size_t limit);
 
 /* Write at the position, or at the end of a file opened with O_APPEND: `size`, fewer only when an error stopped it,
- * which the next call reports: -ENOSPC… */
+ * which the next call reports: -ENOSPC… To a pipe or a terminal it is all or an error, after which an unknown part has
+ * been written. */
 WEFT_API ssize_t weft_file_write(weft_file *file, const void *buffer, size_t size);
 
 /* The same at `offset`, which leaves the position as it is. -ESPIPE if the file has no positions. */

@@ -103,7 +103,7 @@ WEFT_API int weft_serve_streams(weft_server **server, int listener, weft_stream_
 
 /*
  * Stop accepting, close connections that wait to be called again and have nothing to read, and the others once their
- * handler returns. Any thread; not a suspension point.
+ * handler returns; one that lingers (see `linger`) when that is over. Any thread; not a suspension point.
  */
 WEFT_API void weft_server_close(weft_server *server);
 

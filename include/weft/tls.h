@@ -84,8 +84,8 @@ WEFT_API void weft_tls_context_free(weft_tls_context *context);
 
 /*
  * A server's certificate for a name: clients that ask for "a.example", or with "*.example" for anything with one more
- * label, get that of `other`, its authorities and what it asks of clients; versions and the rest stay those of
- * `context`. Takes a reference. Before the context is used. 0, -EINVAL, -ENOMEM.
+ * label, get that of `other`, its authorities, its protocols (ALPN) and what it asks of clients; versions and the
+ * rest stay those of `context`. Takes a reference. Before the context is used. 0, -EINVAL, -ENOMEM.
  */
 WEFT_API int weft_tls_add_name(weft_tls_context *context, const char *name, weft_tls_context *other);
 
