@@ -134,14 +134,15 @@ static intptr_t close_it(void *arg)
 int weft_file_close(weft_file *file)
 {
     struct closing closing;
-    int masked, rc;
+    bool masked;
+    int rc;
 
     if (!file)
         return 0;
     closing = (struct closing){file->fd, false};
-    masked = weft_mask_begin();
+    masked = weft__mask_begin();
     rc = (int)weft__pool_call(close_it, &closing);
-    if (masked == 0)
+    if (masked)
         weft_mask_end();
     if (!closing.done) /* the pool would not: better here than not at all */
         rc = weft__fd_close(closing.fd);

@@ -422,26 +422,27 @@ int weft_process_shell(const weft_process_options *options, const char *command,
 /* Masked: the child that was killed is waited for in any case. */
 static void end_child(weft_process *process)
 {
-    int masked = weft_mask_begin();
+    bool masked = weft__mask_begin();
 
     while (!has_ended(process)) {
         weft_process_kill(process);
         if (weft__process_await(process) < 0)
             pause_thread(LOOK_NS); /* there is no memory to wait with */
     }
-    if (masked == 0)
+    if (masked)
         weft_mask_end();
 }
 
 int weft_process_close(weft_process *process)
 {
-    int masked, rc;
+    bool masked;
+    int rc;
 
     if (!process)
         return 0;
-    masked = weft_mask_begin();
+    masked = weft__mask_begin();
     rc = weft__suspend_check();
-    if (masked == 0)
+    if (masked)
         weft_mask_end();
     if (rc < 0)
         return rc;

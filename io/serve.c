@@ -949,15 +949,17 @@ static intptr_t free_server(void *server)
 
 void weft_server_free(weft_server *server)
 {
+    bool masked;
+
     if (!server)
         return;
-    if (weft_self() && !weft__coroutine_self()) { /* stackless: it cannot wait, but another task can */
+    if (weft__in_stackless()) { /* stackless: it cannot wait, but another task can */
         weft_server_close(server);
         while (weft_go(free_server, server) == -ENOMEM)
             sched_yield();
         return;
     }
-    weft_mask_begin();
+    masked = weft__mask_begin();
     weft_server_close(server);
     weft_server_close_clients(server);
     while (weft_event_wait(&server->over) < 0)
@@ -967,7 +969,8 @@ void weft_server_free(weft_server *server)
     await_end(server->reaper);
     for (unsigned i = 0; i < server->acceptor_count; i++)
         await_end(server->acceptor[i].task);
-    weft_mask_end();
+    if (masked)
+        weft_mask_end();
     free(server);
 }
 

@@ -51,12 +51,12 @@ static int refuse(weft_cond *cond, struct weft__wait *wait, int rc)
 
 static void lock_again(weft_mutex *mutex)
 {
-    int masked = weft_mask_begin();
+    bool masked = weft__mask_begin();
 
     /* Masked, and with a record that has already waited, nothing can refuse it. */
     while (weft_mutex_lock(mutex) < 0)
         sched_yield();
-    if (masked == 0)
+    if (masked)
         weft_mask_end();
 }
 

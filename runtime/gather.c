@@ -110,7 +110,7 @@ static intptr_t gather(weft_task *const *tasks, size_t count, intptr_t *results,
     struct weft__watcher watcher;
     intptr_t rc;
 
-    if (interrupted == -EPERM)
+    if (interrupted == -EPERM || weft__in_stackless())
         return -EPERM;
     if (!tasks && count > 0)
         return -EINVAL;

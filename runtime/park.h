@@ -25,7 +25,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <weft/base.h>
+#include <weft/task.h>
 
 enum weft__outcome { WEFT__WAITING = 0, WEFT__GRANTED = 1, WEFT__CLOSED = 2 };
 
@@ -47,6 +47,16 @@ weft_task *weft__waiter_self(void);
 
 /* The same, but NULL outside a task: for calls that are for tasks only (-EPERM). */
 weft_task *weft__coroutine_self(void);
+
+/* Is the caller a stackless task, which cannot wait in a call? */
+static inline bool weft__in_stackless(void)
+{
+    return weft_self() && !weft__coroutine_self();
+}
+
+/* As weft_mask_begin, but a thread outside any task has nothing to mask, and makes no mistake. True: to be ended by
+ * weft_mask_end. */
+bool weft__mask_begin(void);
 
 /*
  * The check at the head of every suspension point: -ECANCELED if the calling task is cancelled (and not

@@ -586,7 +586,7 @@ intptr_t weft_runtime_run(weft_runtime *runtime, weft_fn *fn, void *arg)
         return weft__misused_nested("weft_runtime_run");
     if (weft__is_elsewhere(runtime))
         return -ENOTRECOVERABLE;
-    if (driver && weft__coroutine_self() == NULL && weft_self())
+    if (driver && weft__in_stackless())
         return weft__misused_stackless("weft_runtime_run");
     weft__visit(runtime);
     task = weft_runtime_spawn(runtime, fn, arg);

@@ -273,6 +273,11 @@ int weft_timeout_end(weft_timeout *scope)
     return (int)__atomic_load_n(&scope->passed, __ATOMIC_RELAXED);
 }
 
+bool weft__mask_begin(void)
+{
+    return current_task() && weft_mask_begin() == 0;
+}
+
 int weft_mask_begin(void)
 {
     weft_task *task = current_task();

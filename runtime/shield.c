@@ -32,7 +32,7 @@ intptr_t weft_shield(weft_task *task)
     intptr_t result;
     int rc;
 
-    if (!task || reason == -EPERM)
+    if (!task || reason == -EPERM || weft__in_stackless())
         return task ? -EPERM : -EINVAL;
     if (!weft__waiter_self())
         return -ENOMEM;

@@ -90,10 +90,10 @@ static const void *operation_on(const struct weft__waitable *how, const void *ob
 static int begin(weft_task *task, const struct weft__waitable *how, const void *object, void *request, void *slot)
 {
     int64_t deadline;
-    int rc = weft__interrupt_stackless(task, &deadline);
+    int rc;
 
-    if (rc < 0)
-        return rc;
+    if (weft_cancelled())
+        return -ECANCELED;
     task->wait.next = task->wait.prev = NULL;
     atomic_store_explicit(&task->wait.outcome, WEFT__WAITING, memory_order_relaxed);
     task->wait.kind = WEFT__QUEUED;
@@ -102,7 +102,10 @@ static int begin(weft_task *task, const struct weft__waitable *how, const void *
     if (rc != WEFT__BEGUN)
         return rc;
     task->pending = operation_on(how, object);
-    rc = weft__step_arm(task, deadline);
+    /* What need not wait succeeds even when it is late. */
+    rc = weft__interrupt_stackless(task, &deadline);
+    if (rc == 0)
+        rc = weft__step_arm(task, deadline);
     if (rc < 0 && how->withdraw(request, &task->wait)) {
         task->pending = NULL;
         return rc;

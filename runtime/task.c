@@ -695,6 +695,8 @@ int weft__ends_watch(weft_task *task, struct weft__ends *ends)
 {
     weft_task *owner = NULL;
 
+    if (weft__is_elsewhere(task->runtime))
+        return -ENOTRECOVERABLE;
     if (runs_in_place(task))
         return -EBUSY;
     if (!atomic_compare_exchange_strong_explicit(&task->waiter, &owner, tagged(ends), memory_order_relaxed,
@@ -741,12 +743,7 @@ void weft__ends_detach_unheard(weft_task *task)
 
 bool weft__ends_is_failure(const weft_task *task, intptr_t result)
 {
-    const struct weft__driver *driver = weft__driver();
-
-    if (!weft_is_error(result))
-        return false;
-    return !(result == -ECANCELED &&
-             (driver ? weft__is_cancelled_early(driver, task) : weft__state_is_cancelled(&task->state)));
+    return weft_is_error(result) && !weft__task_has_obeyed(task, result);
 }
 
 void weft__child_interrupted(weft_task *child)
@@ -927,7 +924,7 @@ static __attribute__((noinline)) int await_elsewhere(weft_task *task, intptr_t *
         return -ENOTRECOVERABLE;
     self = weft__waiter_self();
     if (!self)
-        return weft__coroutine_self() == NULL && weft_self() ? weft__misused_stackless("weft_await") : -ENOMEM;
+        return weft__in_stackless() ? weft__misused_stackless("weft_await") : -ENOMEM;
     if (self->runtime == runtime)
         return await_as(self, task, result);
     /* From outside: the runtime must not be gone when this thread wakes up after the task's end. */
@@ -959,6 +956,8 @@ static __attribute__((noinline)) int await_for(int reason, weft_task *root, weft
         return -EDEADLK;
     if (weft__is_stackless(root->current))
         return weft__misused_stackless("weft_await");
+    if (atomic_load_explicit(&task->waiter, memory_order_relaxed) || runs_in_place(task))
+        return -EBUSY; /* another's to await, and to cancel */
     weft_cancel(task);
     fate = await_elsewhere(task, result);
     return fate == 0 ? reason : fate;

@@ -31,12 +31,17 @@ void weft__task_finish_outside(struct weft__driver *driver, weft_task *task, enu
 
 void weft__task_free(struct weft__driver *driver, weft_task *task);
 
+/* Has it ended because it was to? */
+static inline bool weft__task_has_obeyed(const weft_task *task, intptr_t result)
+{
+    return result == -ECANCELED && (weft__state_is_cancelled(&task->state) ||
+                                    atomic_load_explicit(&task->runtime->stopping, memory_order_relaxed));
+}
+
 /* Is this result a failure that somebody should hear of? */
 static inline bool weft__task_has_failed(const weft_task *task, intptr_t result)
 {
-    return weft_is_error(result) &&
-           !(result == -ECANCELED && (weft__state_is_cancelled(&task->state) ||
-                                      atomic_load_explicit(&task->runtime->stopping, memory_order_relaxed))) &&
+    return weft_is_error(result) && !weft__task_has_obeyed(task, result) &&
            !(atomic_load_explicit(&task->state, memory_order_relaxed) & WEFT__CHILD);
 }
 

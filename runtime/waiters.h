@@ -233,13 +233,13 @@ static inline void weft__wake_chain(struct weft__wait *first, enum weft__outcome
  */
 static inline void weft__wait_out(struct weft__wait *wait)
 {
-    int masked = weft_mask_begin();
+    bool masked = weft__mask_begin();
 
     while (weft__outcome_of(wait) == WEFT__WAITING) {
         if (weft__wait(wait) < 0)
             sched_yield();
     }
-    if (masked == 0)
+    if (masked)
         weft_mask_end();
 }
 

@@ -178,7 +178,7 @@ int weft__watcher_wait(struct weft__watcher *watcher)
 void weft__watcher_wait_for_all(struct weft__watcher *watcher)
 {
     _Atomic uint32_t *word = weft__word_of(&watcher->word);
-    int masked = weft_mask_begin();
+    bool masked = weft__mask_begin();
 
     weft__word_enter(word);
     watcher->until = WEFT__UNTIL_ALL;
@@ -186,7 +186,7 @@ void weft__watcher_wait_for_all(struct weft__watcher *watcher)
     /* It is masked, and a thread is not interrupted: only a lack of memory can make this fail, for a moment. */
     while (weft__watcher_wait(watcher) < 0)
         sched_yield();
-    if (masked == 0)
+    if (masked)
         weft_mask_end();
 }
 

@@ -309,6 +309,31 @@ static void misuse_stackless(void *debug)
     must_be(weft_runtime_stop(runtime, WEFT_SEC(10)), 0);
 }
 
+static weft_mutex mutex = WEFT_MUTEX_INIT;
+static weft_cond cond = WEFT_COND_INIT;
+static bool told;
+
+static void *tells(void *unused)
+{
+    must_be(weft_mutex_lock(&mutex), 0);
+    told = true;
+    weft_cond_signal(&cond);
+    weft_mutex_unlock(&mutex);
+    return unused;
+}
+
+static void wait_on_a_thread(void)
+{
+    pthread_t other;
+
+    must_be(weft_mutex_lock(&mutex), 0);
+    must_be(pthread_create(&other, NULL, tells, NULL), 0);
+    while (!told)
+        must_be(weft_cond_wait(&cond, &mutex), 0);
+    weft_mutex_unlock(&mutex);
+    pthread_join(other, NULL);
+}
+
 static int ends[2];
 
 struct reader {
@@ -344,6 +369,7 @@ static void use_well(void *unused)
 {
     (void)unused;
     debugging();
+    wait_on_a_thread();
     must_be(pipe(ends), 0);
     must_be(weft_run(reads_and_writes, NULL), 0);
 }

@@ -44,6 +44,8 @@ static int use_the_parents_runtime(void *arg)
     check(weft_runtime_spawn(shared, return_arg, NULL) == NULL);
     check(weft_runtime_go(shared, return_arg, NULL) == -ENOTRECOVERABLE);
     check(weft_await(waiting) == -ENOTRECOVERABLE);
+    check(weft_gather(&waiting, 1, NULL) == -ENOTRECOVERABLE);
+    check(weft_shield(waiting) == -ENOTRECOVERABLE);
     check(weft_runtime_stop(shared, WEFT_FOREVER) == -ENOTRECOVERABLE);
     return 0;
 }
@@ -106,7 +108,10 @@ static intptr_t returns_twice(void *arg)
 static intptr_t awaits_one_that_forks(void *arg)
 {
     intptr_t in_place = weft_await(weft_spawn(returns_twice, arg));
+    intptr_t stackless = weft_await(weft_spawn_stackless(returns_twice, arg));
 
+    must_be(stackless, in_place);
+    must_be(weft_blocking(returns_twice, arg), in_place);
     return weft_sleep(WEFT_MS(1)) < 0 ? -1 : in_place;
 }
 

@@ -324,6 +324,13 @@ static intptr_t wait_too_long(void *arg)
     must_be(weft_timeout_begin(&e->scope, WEFT_MS(2)), 0);
     WEFT_AWAIT(e, e->rc, weft_async_recv(e->in, &e->item));
     must_be(e->rc, -ETIMEDOUT);
+    /* What need not wait succeeds after it, too. */
+    e->item = 17;
+    must_be(weft_chan_try_send(e->in, &e->item), 0);
+    e->item = 0;
+    WEFT_AWAIT(e, e->rc, weft_async_recv(e->in, &e->item));
+    must_be(e->rc, 0);
+    must_be(e->item, 17);
     WEFT_AWAIT(e, e->rc, weft_async_sleep(WEFT_SEC(100)));
     must_be(e->rc, -ETIMEDOUT);
     e->child = weft_spawn(sleep_for_ever, NULL);

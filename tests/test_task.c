@@ -327,6 +327,42 @@ static intptr_t awaits_badly(void *arg)
     return 0;
 }
 
+static intptr_t awaits_too_late(void *arg)
+{
+    weft_timeout scope;
+    intptr_t rc;
+
+    weft_timeout_begin(&scope, WEFT_US(1));
+    while (weft_sleep(WEFT_SEC(100)) != -ETIMEDOUT)
+        ;
+    rc = weft_await(arg);
+    weft_timeout_end(&scope);
+    return rc;
+}
+
+/* Who may not await a task does not cancel it for who may. */
+static intptr_t is_refused_late(void *arg)
+{
+    weft_task *waiting, *first;
+
+    go_on = (weft_event)WEFT_EVENT_INIT;
+    must((waiting = weft_spawn(wait_to_go_on, (void *)7)) != NULL);
+    yield_times(1);
+    must((first = weft_spawn(awaits_other, waiting)) != NULL);
+    must_be(weft_sleep(WEFT_MS(20)), 0);
+    must_be(weft_await(weft_spawn(awaits_too_late, waiting)), -EBUSY);
+    weft_event_set(&go_on);
+    must_be(weft_await(first), 7);
+    return (intptr_t)arg;
+}
+
+static void who_is_refused_cancels_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(run_alone(is_refused_late, NULL), 0);
+    assert_int_equal(run_on(3, is_refused_late, NULL), 0);
+}
+
 static void bad_awaits_are_refused(void **state)
 {
     (void)state;
@@ -609,6 +645,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_detached_task_runs_to_its_end),
         cmocka_unit_test(a_task_may_end_before_those_it_has_spawned),
         cmocka_unit_test(bad_awaits_are_refused),
+        cmocka_unit_test(who_is_refused_cancels_nothing),
         cmocka_unit_test(a_second_awaiter_is_refused_in_place_too),
         cmocka_unit_test(running_inside_a_task_is_refused),
         cmocka_unit_test(calls_for_tasks_are_refused_outside_one),

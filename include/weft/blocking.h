@@ -28,7 +28,7 @@ WEFT_API intptr_t weft_blocking(weft_fn *fn, void *arg);
  * `orphan` runs, once, whenever it is not the result of `fn` that is returned. If the call never runs, because it is
  * removed or refused, for whatever reason, it runs before this returns, on the caller's stack, and `result` is the error
  * that is returned. So `arg` is the caller's again after a result of `fn`, and `orphan`'s after any other: let `fn`
- * return what is none of these errors.
+ * return what is none of these errors, -ENOMEM (for the call, or for a deadline) included.
  */
 WEFT_API intptr_t weft_blocking_abandonable(weft_fn *fn, void *arg, void (*orphan)(intptr_t result, void *arg));
 

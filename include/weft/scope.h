@@ -35,7 +35,8 @@ WEFT_API void weft_timeout_reset(weft_timeout *scope, int64_t ns);
 
 /*
  * End the scope. Returns 1 if this scope's deadline ended a wait inside it (which returned -ETIMEDOUT, or, where it
- * awaits something that came to its end all the same, that result), else 0; -EINVAL if it is not the innermost scope
+ * awaits something that came to its end all the same, that result; so it may be where, at that very moment, what was
+ * waited for was handed over: look at the call's result first), else 0; -EINVAL if it is not the innermost scope
  * of the calling task.
  */
 WEFT_API int weft_timeout_end(weft_timeout *scope);

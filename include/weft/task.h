@@ -28,7 +28,9 @@ typedef struct weft_spawn_options {
 #define WEFT_SPAWN_DEFAULT {0, 0, 0, 0, 0, 0}
 
 enum {
-    /* Run it at once, until it first parks or ends; then the caller goes on. */
+    /* Run it at once, until it first parks or ends; then the caller goes on: sooner, beside it, and perhaps on another
+     * thread, if it runs for so long (0.2 ms) that its worker's other tasks are handed on. Not for those that are
+     * pinned, delayed or stackless. */
     WEFT_SPAWN_EAGER = 1u << 0,
     /* It stays on one worker, and that worker on one thread: for libraries with thread-local state. A worker with
      * pinned tasks is never handed to a spare thread, so a task that blocks it also stops its pinned tasks. */
@@ -46,8 +48,8 @@ enum {
 WEFT_API weft_task *weft_spawn(weft_fn *fn, void *arg) WEFT_NODISCARD;
 
 /* As weft_spawn, with a name, a stack size, a delay… NULL options are the defaults. NULL also for options that cannot
- * be: a stack larger than the address space, a worker that there is not. Not a suspension point, but an eager task
- * runs inside the call. */
+ * be: a stack larger than the address space, a worker that there is not. Not a suspension point, but with
+ * WEFT_SPAWN_EAGER: others run inside the call. */
 WEFT_API weft_task *weft_spawn_with(const weft_spawn_options *options, weft_fn *fn, void *arg) WEFT_NODISCARD;
 
 /*
