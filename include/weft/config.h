@@ -40,8 +40,8 @@ typedef struct weft_config {
     int64_t slow_ms;                /* WEFT_SLOW_MS: in debug mode a task that runs this long without suspending is
                                        named; WEFT_NEVER: none is */
     uint64_t seed;                  /* WEFT_SEED: of the runtime's random choices; 0: from the system */
-    /* Called for a task that failed and that nobody awaits, from the worker it ended on; it must not
-     * suspend. NULL: a line on stderr in debug mode. */
+    /* Called for a task that failed and that nobody awaits, on the thread on which that became known: mostly the
+     * worker it ended on. It must not suspend. NULL: a line on stderr in debug mode. */
     void (*on_unseen_failure)(const char *task_name, intptr_t result, void *user);
     void *user;
 } weft_config;

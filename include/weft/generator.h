@@ -55,6 +55,7 @@ WEFT_API int weft_gen_throw(weft_gen *gen, int error, intptr_t *out);
 /*
  * Ask it to finish: the yield in its body returns -ECANCELED, and it should clean up and return. 0 when it has finished
  * (also if it had before, or never started); -EBUSY if it yields instead, which may be asked again, or is running.
+ * -EINVAL for NULL.
  */
 WEFT_API int weft_gen_close(weft_gen *gen);
 

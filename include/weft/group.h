@@ -84,8 +84,9 @@ WEFT_API size_t weft_group_live(const weft_group *group);
  * same handle may be there twice. Returns 0 when all have succeeded. The first failure, in order of time, is
  * returned at once: the others go on, detached, unheard; their places in results[] are -EINPROGRESS.
  * If the caller is interrupted, all tasks are cancelled and waited for: -ECANCELED or -ETIMEDOUT. A NULL handle counts
- * as a task that failed with -ENOMEM (it could not be spawned). -EBUSY if somebody awaits one of them, -EDEADLK if one is the
- * caller, -EINVAL for no array, -EPERM in a stackless task: nothing is done then.
+ * as a task that failed with -ENOMEM (it could not be spawned). -EBUSY if somebody awaits one of them, -EDEADLK if one is
+ * the caller, -EINVAL for no array, -EPERM in a stackless task, -ENOTRECOVERABLE for the parent's in a forked child, on a
+ * thread -ENOMEM: nothing is done then.
  * Task, or a thread outside the runtime; suspension point.
  */
 WEFT_API intptr_t weft_gather(weft_task **tasks, size_t count, intptr_t *results);
@@ -95,8 +96,8 @@ WEFT_API intptr_t weft_gather_all(weft_task **tasks, size_t count, intptr_t *res
 
 /*
  * Wait until one of the tasks has ended, without touching them or their handles: its index (the lowest, if several
- * have). -EINVAL for none; -ECANCELED, -ETIMEDOUT (nothing is cancelled); -EBUSY if somebody awaits one of them; -ENOMEM.
- * NULL handles are skipped. Task or thread outside; suspension point.
+ * have). -EINVAL for none; -ECANCELED, -ETIMEDOUT (nothing is cancelled); -EBUSY if somebody awaits one of them, -EDEADLK
+ * if one is the caller; -ENOMEM. NULL handles are skipped. Task or thread outside; suspension point.
  */
 WEFT_API ssize_t weft_wait_any(weft_task *const *tasks, size_t count);
 
@@ -123,7 +124,7 @@ typedef struct weft_as_completed {
     size_t count;
 } weft_as_completed;
 
-/* 0, -EINVAL, -EBUSY if somebody awaits one of them. `tasks` must live until the end. Duplicates and NULLs collapse. */
+/* 0, -EINVAL, -EBUSY if somebody awaits one of them, -EDEADLK if one is the caller. `tasks` must live until the end. Duplicates and NULLs collapse. */
 WEFT_API int weft_as_completed_begin(weft_as_completed *iterator, weft_task *const *tasks, size_t count);
 
 /* 1 with the next task that has ended (still to be awaited, which is immediate), 0 if there are no more, -ECANCELED,
@@ -135,7 +136,8 @@ WEFT_API void weft_as_completed_end(weft_as_completed *iterator);
 
 /*
  * As weft_await, but the caller's own cancellation or deadline ends the wait only: -ECANCELED or -ETIMEDOUT, and the task
- * goes on, detached (a later failure is reported). Frees the handle either way. Suspension point.
+ * goes on, detached (a later failure is reported). Frees the handle either way; not with -EINVAL, -EBUSY, -EDEADLK,
+ * -EPERM (in a stackless task), nor with -ENOMEM on a thread. Suspension point.
  */
 WEFT_API intptr_t weft_shield(weft_task *task);
 

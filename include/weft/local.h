@@ -21,7 +21,7 @@ typedef struct weft_local {
      * before anybody hears of its end; if it never ran, by some thread of the runtime. NULL: nothing is done. */
     void (*destroy)(void *value);
     /* The child's value, called by the spawner; returns NULL: the child has none. NULL: children start without. */
-    void *(*inherit)(void *value);
+    void *(*inherit)(void *value); /* must neither suspend nor set or clear values */
 } weft_local;
 
 #define WEFT_LOCAL_INIT \

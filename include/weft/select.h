@@ -54,7 +54,8 @@ typedef struct weft_case {
 #define WEFT_CASE_SEND(chan, elem) WEFT__CASE(WEFT_CASE_KIND_SEND, 0, 0, (chan), (void *)(uintptr_t)(elem), 0)
 /* The promise is set: result is what it was set to. */
 #define WEFT_CASE_PROMISE(promise) WEFT__CASE(WEFT_CASE_KIND_PROMISE, 0, 0, (promise), 0, 0)
-/* The task has ended: result 0 (weft_await gives its own, at once); -EBUSY if somebody else awaits it. */
+/* The task has ended: result 0 (weft_await gives its own, at once); -EBUSY if somebody else awaits it, another case of
+ * the same select too. */
 #define WEFT_CASE_TASK(task) WEFT__CASE(WEFT_CASE_KIND_TASK, 0, 0, (task), 0, 0)
 /* The event is set: result 0. */
 #define WEFT_CASE_EVENT(event) WEFT__CASE(WEFT_CASE_KIND_EVENT, 0, 0, (event), 0, 0)

@@ -95,7 +95,7 @@ WEFT_API intptr_t weft_async_sleep_until(int64_t when);
 
 /*
  * As weft_await_into: 0, -ECANCELED or -ETIMEDOUT when the task has ended, its handle freed and its result
- * in *result. -EINVAL, -EBUSY.
+ * in *result. -EINVAL, -EBUSY, -EDEADLK.
  */
 WEFT_API intptr_t weft_async_await(weft_task *task, intptr_t *result);
 

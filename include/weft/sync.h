@@ -3,8 +3,9 @@
  *
  * Small structs, valid when zeroed; nothing to destroy. They must not move or vanish while somebody waits.
  * A task that has to wait parks; a thread outside the runtime blocks. What waits may also return -ENOMEM, having
- * done nothing: when the record of a thread, or the deadline of a scope, could not be stored. Whoever was woken by
- * an object, or got it, may free it at once.
+ * done nothing (weft_cond_wait: has given the mutex back and taken it again): when the record of a thread, or the
+ * deadline of a scope, could not be stored. Whoever was woken by an object, or got it, may free it at once, if nobody
+ * else is in a call on it: another one that was woken with it may still be leaving.
  */
 #ifndef WEFT_SYNC_H
 #define WEFT_SYNC_H
