@@ -116,9 +116,15 @@ static int take_input(weft_transport *transport)
 
 static void ask(const weft_transport *transport, _Atomic uint32_t *flag, uint32_t value)
 {
+    weft_stream *stream = transport->stream;
+
+    /* The driver may come to its end as soon as it sees the flag, and the transport is gone then, and perhaps its
+     * owner's stream. */
+    weft__stream_hold(stream);
     /* release: what the caller did before is seen by the driver */
     atomic_store_explicit(flag, value, memory_order_release);
-    weft_event_set(&transport->stream->progress);
+    weft_event_set(&stream->progress);
+    weft__stream_drop(stream);
 }
 
 static bool begins_to_pause(weft_transport *transport)

@@ -17,6 +17,7 @@
 #include "io/stream.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -215,15 +216,33 @@ int weft_stream_fd(const weft_stream *stream)
 
 /* ---- the reader ---- */
 
+enum { UNREAD, READ, LOOKED_AT }; /* `reading` */
+
+/* Who only looks is gone in a moment, and is no second reader. */
+static int claim(weft_stream *stream, uint32_t what)
+{
+    uint32_t before = UNREAD;
+
+    /* acquire: pairs with the release of the reader before */
+    while (!atomic_compare_exchange_weak_explicit(&stream->reading, &before, what, memory_order_acquire,
+                                                  memory_order_relaxed)) {
+        if (before == READ)
+            return -EBUSY;
+        if (before == LOOKED_AT)
+            sched_yield();
+        before = UNREAD;
+    }
+    return 0;
+}
+
 int weft__stream_claim(weft_stream *stream)
 {
-    /* acquire: pairs with the release of the reader before */
-    return atomic_exchange_explicit(&stream->reading, 1, memory_order_acquire) == 0 ? 0 : -EBUSY;
+    return claim(stream, READ);
 }
 
 void weft__stream_unclaim(weft_stream *stream)
 {
-    atomic_store_explicit(&stream->reading, 0, memory_order_release);
+    atomic_store_explicit(&stream->reading, UNREAD, memory_order_release);
 }
 
 /* Begin a call that reads. */
@@ -554,7 +573,7 @@ int weft_stream_at_eof(weft_stream *stream)
 {
     int at_end;
 
-    if (weft__stream_claim(stream) < 0)
+    if (claim(stream, LOOKED_AT) < 0)
         return 0;
     at_end = stream->ended && stream->read_error == 0 && ahead(stream) == 0;
     weft__stream_unclaim(stream);
@@ -563,7 +582,7 @@ int weft_stream_at_eof(weft_stream *stream)
 
 int weft_stream_set_limit(weft_stream *stream, size_t limit)
 {
-    int rc = limit == 0 ? -EINVAL : weft__stream_claim(stream);
+    int rc = limit == 0 ? -EINVAL : claim(stream, LOOKED_AT);
 
     if (rc < 0)
         return rc;

@@ -83,6 +83,10 @@ enum weft__stream_state {
     WEFT__STREAM_OVER = 1u << 6 /* closed */
 };
 
+/* References. */
+void weft__stream_hold(weft_stream *stream);
+void weft__stream_drop(weft_stream *stream);
+
 /* Become the reader: 0, or -EBUSY. */
 int weft__stream_claim(weft_stream *stream);
 void weft__stream_unclaim(weft_stream *stream);

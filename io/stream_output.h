@@ -15,10 +15,6 @@ void weft__stream_shut(weft_stream *stream);
  * before it, and then what is now. */
 void weft__stream_exhausted(weft_stream *stream, ssize_t result, uint32_t bit, uint32_t *seen);
 
-/* References. */
-void weft__stream_hold(weft_stream *stream);
-void weft__stream_drop(weft_stream *stream);
-
 /* The connection is lost for writing. */
 void weft__stream_lose(weft_stream *stream, int error);
 

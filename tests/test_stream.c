@@ -1676,6 +1676,53 @@ static void a_stackless_task_writes_and_cannot_wait(void **state)
     run_everywhere(write_stackless);
 }
 
+/* ---- looking ---- */
+
+enum { LOOKS = 5000 };
+
+struct looked_at {
+    weft_stream *stream;
+    atomic_bool over;
+};
+
+static intptr_t looks_for_the_end(void *arg)
+{
+    struct looked_at *at = arg;
+
+    while (!atomic_load(&at->over)) {
+        must_be(weft_stream_at_eof(at->stream), 0);
+        must_be(weft_yield(), 0);
+    }
+    return 0;
+}
+
+/* Who looks whether the end has come is in no reader's way. */
+static intptr_t read_under_looks(void *arg)
+{
+    struct pair pair;
+    struct looked_at at = {.over = false};
+    weft_task *looker;
+    char byte = 'x';
+
+    open_pair(&pair);
+    at.stream = pair.right;
+    must((looker = weft_spawn(looks_for_the_end, &at)) != NULL);
+    for (int i = 0; i < FEWER(LOOKS); i++) {
+        must_be(weft_stream_write(pair.left, &byte, 1), 0);
+        must_be(weft_stream_read(pair.right, &byte, 1), 1);
+    }
+    atomic_store(&at.over, true);
+    must_be(weft_await(looker), 0);
+    free_pair(&pair);
+    return (intptr_t)arg;
+}
+
+static void who_looks_for_the_end_is_no_reader(void **state)
+{
+    (void)state;
+    run_everywhere(read_under_looks);
+}
+
 /* ---- all ---- */
 
 int main(int argc, char **argv)
@@ -1685,6 +1732,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_exact_read_is_short_only_at_the_end),
         cmocka_unit_test(an_interrupted_read_consumes_nothing),
         cmocka_unit_test(a_second_reader_is_refused),
+        cmocka_unit_test(who_looks_for_the_end_is_no_reader),
         cmocka_unit_test(the_search_finds_what_ends_first),
         cmocka_unit_test(of_several_separators_the_shortest_match_wins),
         cmocka_unit_test(messages_that_come_byte_by_byte),
