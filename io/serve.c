@@ -31,6 +31,8 @@
 #include <weft/serve.h>
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -736,23 +738,34 @@ static intptr_t reap(void *arg)
 
 /* ---- starting ---- */
 
-/* Another socket that listens where this one does. */
+static bool has_option(int fd, int level, int option)
+{
+    int on = 0;
+    socklen_t length = sizeof on;
+
+    return getsockopt(fd, level, option, &on, &length) == 0 && on;
+}
+
+/* Another socket that listens where this one does, and has its options, which connections inherit. */
 static int open_sibling(int listener)
 {
     weft_address address;
-    int on = 0, rc = weft_local_address(listener, &address);
-    socklen_t length = sizeof on;
-    uint32_t v6only = 0;
+    int rc = weft_local_address(listener, &address);
+    uint32_t flags = WEFT_SOCKET_REUSEPORT;
 
     if (rc < 0)
         return rc;
-    if (getsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &on, &length) < 0 || !on)
+    if (!has_option(listener, SOL_SOCKET, SO_REUSEPORT))
         return -EINVAL;
-    length = sizeof on;
-    if (address.to.any.sa_family == AF_INET6 &&
-        getsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &on, &length) == 0 && on)
-        v6only = WEFT_SOCKET_V6ONLY;
-    return weft_listen_on(&address, 0, WEFT_SOCKET_REUSEPORT | v6only);
+    if (address.to.any.sa_family == AF_INET6 && has_option(listener, IPPROTO_IPV6, IPV6_V6ONLY))
+        flags |= WEFT_SOCKET_V6ONLY;
+    if (!has_option(listener, IPPROTO_TCP, TCP_NODELAY))
+        flags |= WEFT_SOCKET_DELAY;
+    if (!has_option(listener, SOL_SOCKET, SO_KEEPALIVE))
+        flags |= WEFT_SOCKET_NO_KEEPALIVE;
+    if (has_option(listener, IPPROTO_IP, IP_FREEBIND))
+        flags |= WEFT_SOCKET_FREEBIND;
+    return weft_listen_on(&address, 0, flags);
 }
 
 /* One listener for each acceptor. On an error the given one is the caller's still. */

@@ -1,5 +1,6 @@
 /* Servers: calling again, limits, running out of descriptors, closing in all its ways, hostile clients. */
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -912,6 +913,48 @@ static void several_acceptors_keep_the_limit(void **state)
     run_everywhere(many_accept_at_once);
 }
 
+static atomic_int at_once;
+
+static intptr_t tells_its_options(weft_client *client)
+{
+    int on = 0;
+    socklen_t length = sizeof on;
+
+    must_be(getsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, &length), 0);
+    atomic_fetch_add(&at_once, on != 0);
+    return weft_write_all(client->fd, "x", 1) < 0;
+}
+
+/* Whoever of them accepts: a connection is as the listener that was given. */
+static intptr_t accept_with_options(void *arg)
+{
+    weft_serve_options options = {.flags = WEFT_SERVE_PER_WORKER};
+    weft_address address;
+    weft_server *server;
+    char byte;
+
+    atomic_store(&at_once, 0);
+    must_be(weft_address_parse(&address, "127.0.0.1", 0), 0);
+    must_be(weft_serve(&server, weft_listen_on(&address, 0, WEFT_SOCKET_REUSEPORT | WEFT_SOCKET_DELAY),
+                       tells_its_options, NULL, &options),
+            0);
+    for (int i = 0; i < 32; i++) {
+        int fd = dial(server);
+
+        read_exactly(fd, &byte, 1);
+        must_be(weft_close(fd), 0);
+    }
+    must_be(atomic_load(&at_once), 0);
+    weft_server_free(server);
+    return (intptr_t)arg;
+}
+
+static void several_acceptors_have_the_same_options(void **state)
+{
+    (void)state;
+    run_everywhere(accept_with_options);
+}
+
 /* ---- the ends of the options, and of a server that has just begun ---- */
 
 static int64_t processor_time(void)
@@ -1026,6 +1069,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_connection_can_be_ended_before_its_first_turn),
         cmocka_unit_test(each_worker_may_accept_for_itself),
         cmocka_unit_test(several_acceptors_keep_the_limit),
+        cmocka_unit_test(several_acceptors_have_the_same_options),
         cmocka_unit_test(an_idle_time_out_may_be_for_ever),
         cmocka_unit_test(a_handler_may_close_a_server_that_is_being_made),
         cmocka_unit_test(a_stackless_task_may_free_a_server),
