@@ -162,42 +162,44 @@ static size_t find_failed(weft_task *const *tasks, size_t count)
     return count;
 }
 
-static int wait_for(weft_task *const *tasks, size_t count, enum weft__until until)
+typedef size_t find(weft_task *const *tasks, size_t count);
+
+/* What is found then; or an error. */
+static ssize_t wait_for(weft_task *const *tasks, size_t count, enum weft__until until, find *find)
 {
     struct weft__watcher watcher;
-    int rc = weft__suspend_check();
+    ssize_t rc = weft__suspend_check();
 
     if (rc < 0)
         return rc;
     if (!has_any(tasks, count))
         return -EINVAL;
-    if (until == WEFT__UNTIL_ANY && find_ended(tasks, count) < count)
-        return 0;
+    if (until == WEFT__UNTIL_ANY && (size_t)(rc = (ssize_t)find_ended(tasks, count)) < count)
+        return rc;
     rc = weft__watcher_begin(&watcher, until, tasks, count);
     if (rc < 0)
         return rc;
     rc = weft__watcher_wait(&watcher);
-    weft__watcher_end(&watcher, tasks, count);
+    weft__watcher_unwatch(&watcher, tasks, count);
+    if (rc == 0 && find)
+        rc = (ssize_t)find(tasks, count);
+    weft__watcher_end_visits(&watcher, tasks, count);
     return rc;
 }
 
 ssize_t weft_wait_any(weft_task *const *tasks, size_t count)
 {
-    int rc = wait_for(tasks, count, WEFT__UNTIL_ANY);
-
-    return rc < 0 ? rc : (ssize_t)find_ended(tasks, count);
+    return wait_for(tasks, count, WEFT__UNTIL_ANY, find_ended);
 }
 
 ssize_t weft_wait_all(weft_task *const *tasks, size_t count)
 {
-    return wait_for(tasks, count, WEFT__UNTIL_ALL);
+    return wait_for(tasks, count, WEFT__UNTIL_ALL, NULL);
 }
 
 ssize_t weft_wait_failure(weft_task *const *tasks, size_t count)
 {
-    int rc = wait_for(tasks, count, WEFT__UNTIL_FAILURE);
-
-    return rc < 0 ? rc : (ssize_t)find_failed(tasks, count);
+    return wait_for(tasks, count, WEFT__UNTIL_FAILURE, find_failed);
 }
 
 int weft_task_done(const weft_task *task)

@@ -238,7 +238,7 @@ void weft__watcher_end_visits(const struct weft__watcher *watcher, weft_task *co
             weft__end_visit(tasks[i]->runtime);
 }
 
-void weft__watcher_end(struct weft__watcher *watcher, weft_task *const *tasks, size_t count)
+void weft__watcher_unwatch(struct weft__watcher *watcher, weft_task *const *tasks, size_t count)
 {
     size_t undone = 0;
 
@@ -249,5 +249,10 @@ void weft__watcher_end(struct weft__watcher *watcher, weft_task *const *tasks, s
     for (size_t i = 0; i < count; i++)
         if (tasks[i])
             weft__ends_forget(tasks[i], &watcher->ends);
+}
+
+void weft__watcher_end(struct weft__watcher *watcher, weft_task *const *tasks, size_t count)
+{
+    weft__watcher_unwatch(watcher, tasks, count);
     weft__watcher_end_visits(watcher, tasks, count);
 }

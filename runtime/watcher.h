@@ -55,6 +55,9 @@ weft_task *weft__watcher_take(struct weft__watcher *watcher);
 void weft__watcher_settle(struct weft__watcher *watcher, size_t undone);
 void weft__watcher_end_visits(const struct weft__watcher *watcher, weft_task *const *tasks, size_t count);
 
+/* Stop watching all of them. After the end of the visits tasks of other runtimes may be gone. */
+void weft__watcher_unwatch(struct weft__watcher *watcher, weft_task *const *tasks, size_t count);
+
 /* All in one, if the handles stay the caller's. */
 void weft__watcher_end(struct weft__watcher *watcher, weft_task *const *tasks, size_t count);
 
