@@ -44,8 +44,12 @@ static int use_the_parents_runtime(void *arg)
     check(weft_runtime_spawn(shared, return_arg, NULL) == NULL);
     check(weft_runtime_go(shared, return_arg, NULL) == -ENOTRECOVERABLE);
     check(weft_await(waiting) == -ENOTRECOVERABLE);
-    check(weft_gather(&waiting, 1, NULL) == -ENOTRECOVERABLE);
-    check(weft_shield(waiting) == -ENOTRECOVERABLE);
+    check(weft_wait_any(&waiting, 1) == -ENOTRECOVERABLE);
+    /* These need memory, which a sanitizer may not have in the child of a program with threads. */
+    if (!SUPPORT_SANITIZED) {
+        check(weft_gather(&waiting, 1, NULL) == -ENOTRECOVERABLE);
+        check(weft_shield(waiting) == -ENOTRECOVERABLE);
+    }
     check(weft_runtime_stop(shared, WEFT_FOREVER) == -ENOTRECOVERABLE);
     return 0;
 }
