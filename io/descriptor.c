@@ -212,10 +212,6 @@ int weft_poll(int fd, int events, int64_t timeout)
             return rc;
         if (timeout <= 0)
             return -ETIMEDOUT;
-        if (weft__fd_flags(attempt.entry) & WEFT__FD_ALWAYS) { /* what epoll refuses never changes */
-            rc = weft_sleep_until(deadline);
-            return rc == 0 ? -ETIMEDOUT : rc;
-        }
         rc = weft__fd_wait(fd, attempt.entry, attempt.generation, bits, attempt.seen, deadline);
         if (rc == 1)
             return -ETIMEDOUT;

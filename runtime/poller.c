@@ -452,6 +452,7 @@ static void mark_used(struct weft__worker *worker)
 /* The caller has set REGISTERED and the owner under the lock: it alone talks to epoll. */
 static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, struct weft__worker *worker)
 {
+    bool known;
     int rc;
 
     mark_used(worker);
@@ -471,10 +472,15 @@ static int add_to_epoll(int fd, struct weft__fd *entry, uint32_t generation, str
         weft__lock_leave(&entry->lock);
         return -EBADF;
     }
+    known = weft__fd_flags(entry) & WEFT__FD_ALWAYS;
     set_flags(entry,
               (weft__fd_flags(entry) & ~(uint32_t)WEFT__FD_REGISTERED) | (rc == -EPERM ? WEFT__FD_ALWAYS : 0));
     entry->owner = NULL;
     weft__lock_leave(&entry->lock);
+    /* Whoever has asked the system since that is known, and waits all the same, waits for what never comes (urgent
+     * data of /dev/null): until a deadline, cancellation or closing. */
+    if (rc == -EPERM && known)
+        return 0;
     /* With another error those who wait besides try for themselves. */
     settle_all(entry, rc == -EPERM ? WEFT__CLOSED : WEFT__GRANTED);
     return rc == -EPERM ? 0 : rc;

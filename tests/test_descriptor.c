@@ -796,21 +796,46 @@ static intptr_t poll_for_ever(void *fd)
     return weft_poll((int)(intptr_t)fd, POLLPRI, WEFT_FOREVER);
 }
 
+struct urgent {
+    weft_frame frame;
+    weft_timeout scope;
+    int fd;
+    intptr_t rc;
+};
+
+static intptr_t poll_stackless(void *arg)
+{
+    struct urgent *urgent = arg;
+
+    WEFT_BEGIN(urgent);
+    must_be(weft_timeout_begin(&urgent->scope, WEFT_MS(5)), 0);
+    WEFT_AWAIT(urgent, urgent->rc, weft_async_poll(urgent->fd, POLLPRI));
+    must_be(urgent->rc, -ETIMEDOUT);
+    must_be(weft_timeout_end(&urgent->scope), 1);
+    WEFT_DONE(0);
+}
+
 /* Epoll does not take it, and it never has anything urgent: such a wait ends as any other does. */
 static intptr_t nothing_urgent(void *arg)
 {
-    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int fd = out_of_reach(open("/dev/null", O_RDWR | O_CLOEXEC));
+    weft_case cases[] = {WEFT_CASE_POLL(fd, POLLPRI), WEFT_CASE_AFTER(WEFT_MS(5))};
+    struct urgent urgent = {.fd = fd};
     int64_t before = weft_now();
     weft_task *task;
 
-    must(fd >= 0);
     must_be(weft_poll(fd, POLLPRI, WEFT_MS(5)), -ETIMEDOUT);
     must(weft_now() - before >= WEFT_MS(5));
     task = spawn(poll_for_ever, (void *)(intptr_t)fd);
     must_be(weft_sleep(WEFT_MS(1)), 0);
     weft_cancel(task);
     must_be(weft_await(task), -ECANCELED);
+    must_be(weft_select(cases, 2), 1);
+    must_be(weft_await(weft_spawn_stackless(poll_stackless, &urgent)), 0);
+    task = spawn(poll_for_ever, (void *)(intptr_t)fd);
+    must_be(weft_sleep(WEFT_MS(5)), 0);
     must_be(weft_close(fd), 0);
+    must_be(weft_await(task), -EBADF);
     return (intptr_t)arg;
 }
 
