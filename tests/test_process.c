@@ -669,6 +669,50 @@ static void communicate_feeds_and_reads_at_once(void **state)
         assert_int_equal(run_clean(support_workers[i], both_ways), 0);
 }
 
+struct feeding {
+    weft_process *process;
+    char *data;
+};
+
+/* It says something all the same. */
+static intptr_t feeds_one_that_does_not_read(void *arg)
+{
+    struct feeding *feeding = arg;
+    weft_process_result result = {0};
+    int rc = weft_process_communicate(feeding->process, feeding->data, MEGABYTE, 0, &result);
+
+    must_be(rc, 0);
+    must_be(result.out_size, 5);
+    must(memcmp(result.out, "done\n", 5) == 0);
+    must(result.fed < MEGABYTE);
+    weft_process_result_free(&result);
+    return rc;
+}
+
+static intptr_t another_closes_the_input(void *arg)
+{
+    weft_process_options options = {.in = {.kind = WEFT_STDIO_PIPE}, .out = {.kind = WEFT_STDIO_PIPE}};
+    const char *const argv[] = {"sh", "-c", "sleep 0.3; echo done", NULL};
+    struct feeding feeding = {.data = pattern(MEGABYTE)};
+    weft_task *task;
+
+    must_be(weft_process_spawn(&options, argv, &feeding.process), 0);
+    must((task = weft_spawn(feeds_one_that_does_not_read, &feeding)) != NULL);
+    must_be(weft_sleep(WEFT_MS(50)), 0); /* the pipe is full by then, and it waits */
+    must_be(weft_process_close_stdin(feeding.process), 0);
+    must_be(weft_await(task), 0);
+    must_be(weft_process_close(feeding.process), 0);
+    free(feeding.data);
+    return (intptr_t)arg;
+}
+
+static void communicate_goes_on_when_another_closes_the_input(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(run_clean(support_workers[i], another_closes_the_input), 0);
+}
+
 static intptr_t closed_early(void *arg)
 {
     char *data = pattern(MEGABYTE);
@@ -1014,6 +1058,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(closing_kills_and_reaps),
         cmocka_unit_test(a_signal_reaches_the_whole_group),
         cmocka_unit_test(communicate_feeds_and_reads_at_once),
+        cmocka_unit_test(communicate_goes_on_when_another_closes_the_input),
         cmocka_unit_test(a_child_that_does_not_read_its_input_is_no_error),
         cmocka_unit_test(a_limit_holds),
         cmocka_unit_test(communicate_goes_on_where_a_deadline_ended_it),
