@@ -97,7 +97,7 @@ WEFT_API intptr_t weft_gather_all(weft_task **tasks, size_t count, intptr_t *res
 /*
  * Wait until one of the tasks has ended, without touching them or their handles: its index (the lowest, if several
  * have). -EINVAL for none; -ECANCELED, -ETIMEDOUT (nothing is cancelled); -EBUSY if somebody awaits one of them, -EDEADLK
- * if one is the caller; -ENOMEM. NULL handles are skipped. Task or thread outside; suspension point.
+ * if one is the caller; -ENOMEM; -ENOTRECOVERABLE as of weft_gather. NULL handles are skipped. Task or thread outside; suspension point.
  */
 WEFT_API ssize_t weft_wait_any(weft_task *const *tasks, size_t count);
 
@@ -124,7 +124,8 @@ typedef struct weft_as_completed {
     size_t count;
 } weft_as_completed;
 
-/* 0, -EINVAL, -EBUSY if somebody awaits one of them, -EDEADLK if one is the caller. `tasks` must live until the end. Duplicates and NULLs collapse. */
+/* 0, -EINVAL, -EBUSY if somebody awaits one of them, -EDEADLK if one is the caller, -ENOTRECOVERABLE as of weft_gather.
+ * `tasks` must live until the end. Duplicates and NULLs collapse. */
 WEFT_API int weft_as_completed_begin(weft_as_completed *iterator, weft_task *const *tasks, size_t count);
 
 /* 1 with the next task that has ended (still to be awaited, which is immediate), 0 if there are no more, -ECANCELED,

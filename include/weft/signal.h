@@ -34,7 +34,8 @@ WEFT_API int weft_signal_open(const int *signals, size_t count, weft_signals **s
 
 /*
  * Wait for the next signal: its number, -EBADF if the stream is closed meanwhile, -ECANCELED, -ETIMEDOUT, -EPERM
- * outside a task, -ENOTRECOVERABLE in the child of a fork. Of several tasks that read one stream each signal goes to one. Task; suspension point.
+ * outside a task, -ENOTRECOVERABLE in the child of a fork. Of several tasks that read one stream each signal goes to
+ * one. Task; suspension point.
  */
 WEFT_API int weft_signal_next(weft_signals *stream);
 
